@@ -1,0 +1,157 @@
+"""Task-language pairs, the grid of those that exist, and the selection that trains.
+
+Knows the paper's Table 1; knows nothing of files, models or ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from metatlp.errors import InputError
+
+TASK_CODES = ("qa", "nli", "pa", "pos", "ner")
+PAPER_LANGUAGES = ("en", "hi", "es", "de", "fr", "zh")
+
+
+@dataclass(frozen=True)
+class TLP:
+    """A task-language pair, printed as `pos_hi`."""
+
+    task: str
+    lang: str
+
+    def __str__(self) -> str:
+        return f"{self.task}_{self.lang}"
+
+    @classmethod
+    def parse(cls, text: str) -> TLP:
+        """Read `pos_hi`. Raises InputError for another shape or an unknown task."""
+        task, _, lang = text.partition("_")
+        if task not in TASK_CODES or not lang:
+            raise InputError(
+                f"'{text}' is no task-language pair; write TASK_LANG, e.g. pos_hi, "
+                f"with TASK one of {', '.join(TASK_CODES)}"
+            )
+        return cls(task, lang)
+
+    @property
+    def order(self) -> tuple[int, int, str]:
+        """Sort key: tasks as in TASK_CODES, the paper's languages first, then by code."""
+        known = self.lang in PAPER_LANGUAGES
+        rank = PAPER_LANGUAGES.index(self.lang) if known else len(PAPER_LANGUAGES)
+        return TASK_CODES.index(self.task), rank, self.lang
+
+
+# Table 1 of the paper: number of training examples of its 24 TLPs.
+PAPER_SIZES: dict[TLP, int] = {
+    TLP(task, lang): size
+    for task, sizes in {
+        "qa": {"en": 88_000, "hi": 82_400, "es": 81_800, "de": 80_000},
+        "nli": {"en": 392_000, "es": 392_000, "de": 392_000, "fr": 392_000},
+        "pa": {"en": 49_400, "es": 49_400, "de": 49_400, "fr": 49_400, "zh": 49_400},
+        "pos": {"en": 21_200, "hi": 13_300, "es": 28_400, "de": 166_000, "zh": 7_900},
+        "ner": {"en": 20_000, "hi": 5_000, "es": 20_000, "de": 20_000, "fr": 20_000, "zh": 20_000},
+    }.items()
+    for lang, size in sizes.items()
+}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The TLPs that can train, in the fixed order that numbers the arms of the samplers."""
+
+    tlps: tuple[TLP, ...]
+
+    @classmethod
+    def of(cls, tlps: Iterable[TLP]) -> Grid:
+        return cls(tuple(sorted(set(tlps), key=lambda tlp: tlp.order)))
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        present = {tlp.task for tlp in self.tlps}
+        return tuple(task for task in TASK_CODES if task in present)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        ordered = sorted({tlp.lang for tlp in self.tlps}, key=lambda lang: TLP("qa", lang).order)
+        return tuple(ordered)
+
+
+def training_grid(available: Iterable[TLP], train_languages: str = "paper") -> Grid:
+    """The TLPs that may train out of those with training data.
+
+    Args:
+        available: TLPs the source has training data for.
+        train_languages: `paper` keeps the TLPs of Table 1; `all` keeps everything; otherwise a
+            comma-separated list of language codes, and every available TLP in them is kept.
+
+    Raises:
+        InputError: a language nothing is available in, or nothing left.
+    """
+    available = list(available)
+    if train_languages == "paper":
+        kept = [tlp for tlp in available if tlp in PAPER_SIZES]
+    elif train_languages == "all":
+        kept = available
+    else:
+        wanted = _names(train_languages, "--train-languages")
+        known = sorted({tlp.lang for tlp in available})
+        for lang in wanted:
+            if lang not in known:
+                raise InputError(
+                    f"--train-languages: no training data in '{lang}'; "
+                    f"choose from {', '.join(known)}, or 'paper' or 'all'"
+                )
+        kept = [tlp for tlp in available if tlp.lang in wanted]
+    if not kept:
+        names = ", ".join(str(tlp) for tlp in Grid.of(available).tlps) or "nothing"
+        raise InputError(
+            f"--train-languages {train_languages}: no TLP left; training data was found for {names}"
+        )
+    return Grid.of(kept)
+
+
+def select(grid: Grid, selection: str) -> Grid:
+    """Apply `--selection` (paper, section 3.2.1).
+
+    Args:
+        grid: the training grid.
+        selection: `all`; `task:pos,ner` (Task-Limited); `lang:hi,en` (Lang-Limited); or a list
+            of TLPs, `qa_en,ner_hi`.
+
+    Raises:
+        InputError: an unknown name, with the choices.
+    """
+    if selection == "all":
+        return grid
+    kind, colon, rest = selection.partition(":")
+    if colon and kind in ("task", "lang"):
+        names = _names(rest, f"--selection {kind}:")
+        choices = grid.tasks if kind == "task" else grid.languages
+        for name in names:
+            if name not in choices:
+                raise InputError(
+                    f"--selection: unknown {kind} '{name}'; choose from {', '.join(choices)}"
+                )
+        return Grid.of(tlp for tlp in grid.tlps if getattr(tlp, kind) in names)
+    if colon or "_" not in selection:
+        raise InputError(
+            f"--selection: cannot read '{selection}'; write all, task:pos,ner, lang:hi, "
+            "or a list like qa_en,ner_hi"
+        )
+    wanted = [TLP.parse(name) for name in _names(selection, "--selection")]
+    for tlp in wanted:
+        if tlp not in grid.tlps:
+            raise InputError(
+                f"--selection: no training data for '{tlp}'; "
+                f"choose from {', '.join(str(t) for t in grid.tlps)}"
+            )
+    return Grid.of(wanted)
+
+
+def _names(text: str, flag: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise InputError(f"{flag}: an empty name in '{text}'")
+    return names

@@ -1,0 +1,38 @@
+"""Packaging of metatlp: `kernels/` and `sampling/` at the root are installed as metatlp.kernels and metatlp.sampling."""
+
+from setuptools import setup
+
+setup(
+    name="metatlp",
+    version="0.1.0",
+    description="Reptile meta-learning over a grid of task-language pairs, one pair per GPU",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    package_dir={
+        "metatlp": "metatlp",
+        "metatlp.kernels": "kernels",
+        "metatlp.sampling": "sampling",
+    },
+    packages=[
+        "metatlp",
+        "metatlp.data",
+        "metatlp.engine",
+        "metatlp.kernels",
+        "metatlp.model",
+        "metatlp.sampling",
+        "metatlp.tasks",
+    ],
+    install_requires=[
+        "torch>=2.11,<2.14",
+        "transformers>=5.17,<6",
+        "accelerate>=1.15,<2",
+        "datasets>=4.0,<6",
+        "safetensors>=0.5",
+        "numpy>=2.0",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "test": ["pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100"],
+        "dev": ["ruff>=0.8", "mypy>=1.13", "pre-commit>=4"],
+    },
+)
