@@ -1,0 +1,192 @@
+"""The inner loop: k AdamW steps on the batches of one task-language pair (Algorithm 1, line 6).
+
+Knows a model, its arena and a task; knows no rank and nothing of averaging.
+P: elements of the arena; k: inner steps of an episode; S: segments of the arena.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim.adamw import adamw
+
+from metatlp.engine.plan import Slot
+from metatlp.model.arena import Arena, Segment
+from metatlp.model.multitask import MultiTaskModel
+from metatlp.seeds import derive_seed
+from metatlp.tasks import TASKS
+
+
+class DivergedError(RuntimeError):
+    """A loss or a parameter is no longer finite."""
+
+
+@dataclass(frozen=True)
+class InnerConfig:
+    """Hyperparameters of the inner loop.
+
+    Attributes:
+        beta1, beta2, eps, weight_decay: AdamW's (Loshchilov and Hutter, 2017).
+        grad_clip: largest 2-norm of the gradient of the stepped segments; 0 turns clipping off.
+        idle_heads: `still` leaves the heads of other tasks alone; `momentum` steps them with a zero
+            gradient, as the published code does.
+    """
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    grad_clip: float = 5.0
+    idle_heads: str = "still"
+
+
+@dataclass
+class InnerState:
+    """AdamW's state on flat vectors: exp_avg (P,), exp_avg_sq (P,), steps (S,) taken per segment."""
+
+    exp_avg: Tensor
+    exp_avg_sq: Tensor
+    steps: Tensor
+
+    @classmethod
+    def zeros(cls, arena: Arena) -> InnerState:
+        steps = torch.zeros(len(arena.segments), dtype=torch.float32, device=arena.live.device)
+        return cls(torch.zeros_like(arena.live), torch.zeros_like(arena.live), steps)
+
+
+@dataclass(frozen=True)
+class SlotReport:
+    """What one slot's inner loop did.
+
+    Attributes:
+        slot, tlp, episode: which slot of the queue.
+        losses: mean loss (nats) of each of the k batches, before the step on it.
+        clipped: share of the k steps whose gradient was clipped.
+        tokens: real tokens (padding left out) of the k batches.
+        examples: rows of the k batches.
+        rank: the rank that held the slot.
+    """
+
+    slot: int
+    tlp: str
+    episode: int
+    losses: list[float]
+    clipped: float
+    tokens: int
+    examples: int
+    rank: int
+
+    @property
+    def loss(self) -> float:
+        return sum(self.losses) / len(self.losses)
+
+
+class InnerLoop:
+    """Runs an episode's k steps in place on the arena."""
+
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        arena: Arena,
+        state: InnerState,
+        config: InnerConfig,
+        seed: int,
+        autocast: Callable[[], AbstractContextManager],
+        rank: int = 0,
+    ):
+        self.model, self.arena, self.state, self.config = model, arena, state, config
+        self.seed, self.autocast, self.rank = seed, autocast, rank
+
+    def stepped(self, task: str) -> list[Segment]:
+        """The segments that a step on `task` moves."""
+        if self.config.idle_heads == "momentum":
+            return list(self.arena.segments)
+        return self.arena.active(task)
+
+    def run(
+        self, slot: Slot, batches: Sequence[dict[str, Tensor]], lr: float, step: int
+    ) -> SlotReport:
+        """k AdamW steps from the arena's current parameters.
+
+        Args:
+            slot: place in the queue; with (seed, step) it fixes the dropout masks.
+            batches: k batches on the arena's device.
+            lr: learning rate of this meta step.
+            step: meta step.
+
+        Raises:
+            DivergedError: a loss is not finite.
+        """
+        task = slot.tlp.task
+        segments = self.stepped(task)
+        losses, clips = [], []
+        for j, batch in enumerate(batches):
+            torch.manual_seed(derive_seed(self.seed, "dropout", step, slot.index, j))
+            losses.append(self._gradient(task, batch, segments))
+            clips.append(self._clip(segments))
+            self._step(segments, lr)
+        values = torch.stack(losses).tolist()
+        if not all(abs(value) < float("inf") for value in values):
+            raise DivergedError(
+                f"the loss of {slot.tlp} became {values} in meta step {step} at inner learning "
+                f"rate {lr:g}; a lower --inner-lr or a smaller --grad-clip may help"
+            )
+        return SlotReport(
+            slot=slot.index,
+            tlp=str(slot.tlp),
+            episode=slot.episode,
+            losses=values,
+            clipped=torch.stack(clips).mean().item(),
+            tokens=int(sum(batch["attention_mask"].sum() for batch in batches)),
+            examples=sum(len(batch["attention_mask"]) for batch in batches),
+            rank=self.rank,
+        )
+
+    def _gradient(
+        self, task: str, batch: dict[str, Tensor], segments: list[Segment]
+    ) -> Tensor:
+        """Leave the gradient of the batch's loss in the arena; return the loss."""
+        for segment in segments:
+            self.arena.grad[segment.span].zero_()
+        self.model.train()
+        with self.autocast():
+            outputs = self.model(task, batch)
+        loss = TASKS[task].loss(outputs, batch)
+        loss.backward()
+        return loss.detach()
+
+    def _clip(self, segments: list[Segment]) -> Tensor:
+        """Scale the gradient to 2-norm `grad_clip` at most; 1.0 if it was over, else 0.0."""
+        if not self.config.grad_clip:
+            return torch.zeros((), device=self.arena.grad.device)
+        parts = [self.arena.grad[segment.span] for segment in segments]
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(p) for p in parts]))
+        # As torch.nn.utils.clip_grad_norm_, without a branch that would make the host wait.
+        scale = (self.config.grad_clip / (norm + 1e-6)).clamp(max=1.0)
+        for part in parts:
+            part.mul_(scale)
+        return (norm > self.config.grad_clip).float()
+
+    def _step(self, segments: list[Segment], lr: float) -> None:
+        spans = [segment.span for segment in segments]
+        index = [self.arena.segments.index(segment) for segment in segments]
+        adamw(
+            [self.arena.live[span] for span in spans],
+            [self.arena.grad[span] for span in spans],
+            [self.state.exp_avg[span] for span in spans],
+            [self.state.exp_avg_sq[span] for span in spans],
+            [],
+            [self.state.steps[i] for i in index],
+            fused=True,
+            amsgrad=False,
+            maximize=False,
+            lr=lr,
+            beta1=self.config.beta1,
+            beta2=self.config.beta2,
+            eps=self.config.eps,
+            weight_decay=self.config.weight_decay,
+        )

@@ -1,0 +1,99 @@
+"""All parameters of a model in one flat float32 vector, their gradients in another.
+
+Knows parameters and the tasks that use them; knows no data, no optimizer, no rank.
+P: number of elements of the arena, padding included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+# Elements. Every parameter starts at a multiple of 128 bytes, which matrix products and 16-byte vector
+# accesses like. The padding stays zero: its gradient is zero, so AdamW never moves it.
+ALIGNMENT = 32
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A contiguous part of the arena whose parameters serve the same tasks."""
+
+    name: str
+    tasks: frozenset[str]
+    start: int
+    stop: int
+
+    @property
+    def span(self) -> slice:
+        return slice(self.start, self.stop)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one parameter lies in the arena."""
+
+    start: int
+    shape: torch.Size
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.shape.numel()
+
+
+class Arena:
+    """Flat storage laid out [what all tasks share | what some share | head | head | ...].
+
+    The parameters handed in become views of `live`, and their gradients views of `grad`. Gradients are
+    zeroed, never set to None, or the views are lost.
+    """
+
+    def __init__(self, parameters: Mapping[str, tuple[nn.Parameter, frozenset[str]]]):
+        """
+        Args:
+            parameters: canonical name -> (parameter, tasks that use it), each parameter once. The order
+                within a segment is the order of the mapping.
+        """
+        groups: dict[frozenset[str], list[str]] = {}
+        for name, (_, tasks) in parameters.items():
+            groups.setdefault(tasks, []).append(name)
+        self.places: dict[str, Place] = {}
+        segments = []
+        end = 0
+        for tasks in sorted(groups, key=lambda tasks: (-len(tasks), sorted(tasks))):
+            start = end
+            for name in groups[tasks]:
+                place = Place(end, parameters[name][0].shape)
+                self.places[name] = place
+                end = -(-place.stop // ALIGNMENT) * ALIGNMENT
+            segments.append(Segment("+".join(sorted(tasks)), tasks, start, end))
+        self.segments = tuple(segments)
+        device = next(iter(parameters.values()))[0].device
+        self.live = torch.zeros(end, dtype=torch.float32, device=device)
+        self.grad = torch.zeros_like(self.live)
+        live, grad = self.views(self.live), self.views(self.grad)
+        for name, (parameter, _) in parameters.items():
+            live[name].copy_(parameter.detach())
+            parameter.data = live[name]
+            parameter.grad = grad[name]
+
+    def __len__(self) -> int:
+        return len(self.live)
+
+    @property
+    def num_parameters(self) -> int:
+        """Elements that are parameters, padding left out."""
+        return sum(place.shape.numel() for place in self.places.values())
+
+    def active(self, task: str) -> list[Segment]:
+        """The segments that a step on `task` moves."""
+        return [segment for segment in self.segments if task in segment.tasks]
+
+    def views(self, flat: Tensor) -> dict[str, Tensor]:
+        """Name -> view of `flat` (P,) with the parameter's shape."""
+        return {
+            name: flat[place.start : place.stop].view(place.shape)
+            for name, place in self.places.items()
+        }

@@ -1,0 +1,164 @@
+"""One encoder shared by one ordinary `AutoModelFor...` per task.
+
+Knows transformers' models; knows neither the arena nor any task beyond its head.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+
+from metatlp.errors import InputError
+from metatlp.seeds import derive_seed
+
+MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """What a task asks of its model: the auto class and the names of its labels (none for QA)."""
+
+    auto_class: type
+    labels: tuple[str, ...]
+
+
+class MultiTaskModel(nn.Module):
+    """A model per task; all of them hold the same encoder modules."""
+
+    def __init__(self, models: Mapping[str, PreTrainedModel]):
+        super().__init__()
+        self.models = nn.ModuleDict(models)
+        _share_encoder(list(models.values()))
+
+    def forward(self, task: str, batch: Mapping[str, Tensor]) -> Any:
+        """The task's model applied to a batch of (B, T) tensors, without its labels."""
+        return self.models[task](**{name: batch[name] for name in MODEL_INPUTS if name in batch})
+
+    def named_uses(self) -> dict[str, tuple[nn.Parameter, frozenset[str]]]:
+        """Canonical name -> (parameter, the tasks that use it), each parameter once.
+
+        Names are `encoder.<name in the base model>` and `head.<task>.<name in the task's model>`.
+        """
+        found: dict[int, tuple[str, nn.Parameter, set[str]]] = {}
+        for task, model in self.models.items():
+            prefix = model.base_model_prefix + "."
+            for name, parameter in model.named_parameters():
+                shared = name.startswith(prefix)
+                own = f"encoder.{name.removeprefix(prefix)}" if shared else f"head.{task}.{name}"
+                found.setdefault(id(parameter), (own, parameter, set()))[2].add(task)
+        uses = {name: (parameter, frozenset(tasks)) for name, parameter, tasks in found.values()}
+        assert len(uses) == len(found), "an encoder parameter is not shared between the tasks"
+        return uses
+
+    def export(self, task: str, folder: str | os.PathLike[str]) -> None:
+        """Save the task's model so that its `AutoModelFor....from_pretrained` loads it."""
+        self.models[task].save_pretrained(folder)
+
+
+def _share_encoder(models: list[PreTrainedModel]) -> None:
+    """Make every model's base hold the first one's children.
+
+    Children, not the base itself: BERT's base has a pooler for sentence pairs and none for tagging.
+    """
+    shared: dict[str, nn.Module] = {}
+    for model in models:
+        base = model.base_model
+        assert not list(base.named_parameters(recurse=False)), "parameters outside the encoder's children"
+        for name, child in list(base.named_children()):
+            setattr(base, name, shared.setdefault(name, child))
+
+
+def load_config(name: str, dropout: float | None) -> Any:
+    """The encoder's configuration, with every dropout probability set to `dropout` unless None.
+
+    Raises:
+        InputError: no such folder or hub id, or no configuration in it.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"--model {name}: {_first_line(error)}") from error
+    if dropout is not None:
+        for key in config.to_dict():
+            if key.endswith(("dropout", "dropout_prob")) and "layer" not in key:
+                setattr(config, key, dropout)
+    return config
+
+
+def build_model(
+    name: str,
+    heads: Mapping[str, HeadSpec],
+    *,
+    seed: int,
+    dropout: float | None = None,
+    attention: str = "sdpa",
+    from_config: bool = False,
+    gradient_checkpointing: bool = False,
+) -> MultiTaskModel:
+    """Build the shared encoder with one head per task, in float32.
+
+    Args:
+        name: hub id or folder.
+        heads: task code -> head.
+        seed: a new head is a function of (seed, task); with `from_config`, the encoder is the first task's.
+        dropout: probability for every dropout of the model; None keeps the configuration's.
+        attention: transformers' attention implementation, `sdpa` or `eager`.
+        from_config: random weights from the configuration in `name` instead of pretrained ones.
+        gradient_checkpointing: recompute activations in the backward pass.
+
+    Raises:
+        InputError: the model cannot be had, or its architecture lacks a head that a task needs.
+    """
+    config = load_config(name, dropout)
+    models: dict[str, PreTrainedModel] = {}
+    with torch.random.fork_rng(devices=[]):
+        for task, head in heads.items():
+            torch.manual_seed(derive_seed(seed, "head", task))
+            models[task] = _task_model(name, copy.deepcopy(config), head, attention, from_config)
+    model = MultiTaskModel(models)
+    if gradient_checkpointing:
+        for task_model in models.values():
+            task_model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+def load_tokenizer(name: str) -> Any:
+    """The fast tokenizer in folder or hub id `name`.
+
+    Raises:
+        InputError: it cannot be had, or there is only a slow one.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"--tokenizer {name}: {_first_line(error)}") from error
+    if not tokenizer.is_fast:
+        raise InputError(f"--tokenizer {name}: a fast tokenizer is needed (a tokenizer.json)")
+    return tokenizer
+
+
+def _task_model(
+    name: str, config: Any, head: HeadSpec, attention: str, from_config: bool
+) -> PreTrainedModel:
+    if head.labels:
+        config.id2label = dict(enumerate(head.labels))
+        config.label2id = {label: i for i, label in enumerate(head.labels)}
+    options: dict[str, Any] = {"attn_implementation": attention, "dtype": torch.float32}
+    auto: Any = head.auto_class
+    try:
+        if from_config:
+            return auto.from_config(config, **options)
+        return auto.from_pretrained(name, config=config, **options)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--model {name}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
