@@ -1,7 +1,7 @@
 """Plain torch versions of the flat-vector operations: the truth for tests, and the path on CPU.
 
-Fixed point: a value x is held as round(x * 2**exponent) in int64 (round half to even). Integer sums do
-not depend on their order, so any grouping of the contributions gives the same bits.
+Fixed point: a value x is held as round(x * 2**exponent) in int64 (round half to even). Integer sums
+do not depend on their order, so any grouping of the contributions gives the same bits.
 
 P: number of elements. Every vector is 1-D, contiguous and of the same length.
 """
@@ -14,8 +14,8 @@ from torch import Tensor
 # Contributions are held to 2**62, so that a sum with weights that add to at most 1 cannot wrap.
 FIXED_POINT_LIMIT = 2.0**62
 
-# Elements per pass. On CPU the temporaries of one pass must stay in the cache (measured: 2**18 is 2.2 times
-# faster than one pass over 23M elements); on an accelerator a pass should be long but its temporaries small.
+# Elements per pass. On CPU the temporaries of one pass must stay in the cache; on an accelerator a
+# pass should be long but its temporaries small.
 _CPU_CHUNK = 2**18
 _DEVICE_CHUNK = 2**26
 
@@ -59,8 +59,8 @@ def apply_delta_(
 ) -> None:
     """`start += beta * total; live <- start; total <- 0` (Algorithm 1, line 8).
 
-    With `velocity` u the outer step has momentum: `u <- momentum * u + total`, and the step is u, or
-    `total + momentum * u` with `nesterov` (the formulas of torch.optim.SGD, signs as in Reptile).
+    With `velocity` u the outer step has momentum: `u <- momentum * u + total`, and the step is u,
+    or `total + momentum * u` with `nesterov` (torch.optim.SGD's formulas, signs as in Reptile).
 
     Args:
         start, live: (P,) float32.

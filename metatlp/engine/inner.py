@@ -46,7 +46,7 @@ class InnerConfig:
 
 @dataclass
 class InnerState:
-    """AdamW's state on flat vectors: exp_avg (P,), exp_avg_sq (P,), steps (S,) taken per segment."""
+    """AdamW's state, flat: exp_avg (P,), exp_avg_sq (P,), and steps (S,) taken per segment."""
 
     exp_avg: Tensor
     exp_avg_sq: Tensor
@@ -146,9 +146,7 @@ class InnerLoop:
             rank=self.rank,
         )
 
-    def _gradient(
-        self, task: str, batch: dict[str, Tensor], segments: list[Segment]
-    ) -> Tensor:
+    def _gradient(self, task: str, batch: dict[str, Tensor], segments: list[Segment]) -> Tensor:
         """Leave the gradient of the batch's loss in the arena; return the loss."""
         for segment in segments:
             self.arena.grad[segment.span].zero_()

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-# Elements. Every parameter starts at a multiple of 128 bytes, which matrix products and 16-byte vector
-# accesses like. The padding stays zero: its gradient is zero, so AdamW never moves it.
+# Elements. Every parameter starts at a multiple of 128 bytes, which matrix products and 16-byte
+# vector accesses like. The padding stays zero: its gradient is zero, so AdamW never moves it.
 ALIGNMENT = 32
 
 
@@ -46,15 +46,15 @@ class Place:
 class Arena:
     """Flat storage laid out [what all tasks share | what some share | head | head | ...].
 
-    The parameters handed in become views of `live`, and their gradients views of `grad`. Gradients are
-    zeroed, never set to None, or the views are lost.
+    The parameters handed in become views of `live`, and their gradients views of `grad`. Gradients
+    are zeroed, never set to None, or the views are lost.
     """
 
     def __init__(self, parameters: Mapping[str, tuple[nn.Parameter, frozenset[str]]]):
         """
         Args:
-            parameters: canonical name -> (parameter, tasks that use it), each parameter once. The order
-                within a segment is the order of the mapping.
+            parameters: canonical name -> (parameter, tasks that use it), each parameter once. The
+                order within a segment is the order of the mapping.
         """
         groups: dict[frozenset[str], list[str]] = {}
         for name, (_, tasks) in parameters.items():

@@ -70,7 +70,9 @@ def _share_encoder(models: list[PreTrainedModel]) -> None:
     shared: dict[str, nn.Module] = {}
     for model in models:
         base = model.base_model
-        assert not list(base.named_parameters(recurse=False)), "parameters outside the encoder's children"
+        assert not list(base.named_parameters(recurse=False)), (
+            "parameters outside the encoder's children"
+        )
         for name, child in list(base.named_children()):
             setattr(base, name, shared.setdefault(name, child))
 
@@ -107,7 +109,8 @@ def build_model(
     Args:
         name: hub id or folder.
         heads: task code -> head.
-        seed: a new head is a function of (seed, task); with `from_config`, the encoder is the first task's.
+        seed: a new head is a function of (seed, task); with `from_config` the encoder is the one
+            drawn with the first task.
         dropout: probability for every dropout of the model; None keeps the configuration's.
         attention: transformers' attention implementation, `sdpa` or `eager`.
         from_config: random weights from the configuration in `name` instead of pretrained ones.
