@@ -16,7 +16,7 @@ import numpy as np
 from .draws import DrawRule, Multinomial, Systematic
 from .probabilities import FixedProbabilities, temperature_probs, uniform_probs, weight_probs
 
-SAMPLERS = ("temp", "uniform", "weights")
+SAMPLERS = ("temp", "uniform", "fixed")
 DRAWS = ("multinomial", "systematic")
 
 
@@ -82,12 +82,12 @@ def build_sampler(
     """A fixed sampler from its names.
 
     Args:
-        kind: `temp` (needs tau), `uniform`, or `weights` (needs weights).
+        kind: `temp` (needs tau), `uniform`, or `fixed` (needs weights).
         sizes: (n,) examples or batches per arm; their number is the number of arms.
         seed: 0..2^32-1.
         draw: `multinomial` (the paper) or `systematic`.
         tau: temperature, > 0 or inf; for `temp` only.
-        weights: (n,) >= 0, not all 0; for `weights` only.
+        weights: (n,) >= 0, not all 0; for `fixed` only.
 
     Raises:
         ValueError: an unknown name, or an argument that is missing or belongs to another kind.
@@ -104,7 +104,7 @@ def _fixed_probabilities(
 ) -> FixedProbabilities:
     if kind not in SAMPLERS:
         raise ValueError(f"sampler '{kind}': choose from {', '.join(SAMPLERS)}")
-    for name, value, owner in (("tau", tau, "temp"), ("weights", weights, "weights")):
+    for name, value, owner in (("tau", tau, "temp"), ("weights", weights, "fixed")):
         if value is not None and kind != owner:
             raise ValueError(f"{name} belongs to the sampler '{owner}', not to '{kind}'")
         if value is None and kind == owner:

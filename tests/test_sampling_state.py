@@ -78,7 +78,7 @@ def test_states_of_another_shape_are_refused():
         ("temp", {"tau": 2}, r"temperature \(tau=2\)"),
         ("temp", {"tau": math.inf}, r"temperature \(tau=inf\)"),
         ("uniform", {}, "uniform"),
-        ("weights", {"weights": [1, 2]}, "weights"),
+        ("fixed", {"weights": [1, 2]}, "weights"),
     ],
 )
 def test_fixed_samplers_do_not_learn(kind, extra, name):
@@ -89,12 +89,12 @@ def test_fixed_samplers_do_not_learn(kind, extra, name):
 @pytest.mark.parametrize(
     ("kind", "extra", "message"),
     [
-        ("tmp", {}, "sampler 'tmp': choose from temp, uniform, weights"),
+        ("tmp", {}, "sampler 'tmp': choose from temp, uniform, fixed"),
         ("temp", {}, "needs tau"),
-        ("weights", {}, "needs weights"),
+        ("fixed", {}, "needs weights"),
         ("uniform", {"tau": 2}, "tau belongs to the sampler 'temp'"),
-        ("temp", {"tau": 2, "weights": [1, 2]}, "weights belongs to the sampler 'weights'"),
-        ("weights", {"weights": [1, 2, 3]}, "3 weights for 2 arms"),
+        ("temp", {"tau": 2, "weights": [1, 2]}, "weights belongs to the sampler 'fixed'"),
+        ("fixed", {"weights": [1, 2, 3]}, "3 weights for 2 arms"),
         ("uniform", {"draw": "random"}, "draw rule 'random': choose from"),
         ("uniform", {"seed": -1}, "seed must be in 0..4294967295, not -1"),
         ("uniform", {"seed": 2**32}, "seed must be in"),
