@@ -1,0 +1,83 @@
+"""Builds the tensors of episodes in a background thread, so that the model does not wait.
+
+The loader is a cache of a pure function: what it gives never depends on what was scheduled or when.
+Knows no rank and no device but the pinning of host memory.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+
+from metatlp.data.encoded import EncodedSplit
+from metatlp.data.streams import BatchStream
+from metatlp.grid import TLP
+from metatlp.tasks import TASKS, Padding
+from metatlp.tasks.task import Batch
+
+MAX_WAITING = 64  # scheduled episodes kept; one that was scheduled and never taken falls out
+
+
+class EpisodeLoader:
+    """Episodes of several TLPs.
+
+    Args:
+        streams: of the TLPs that may be asked for.
+        padding: of the tokenizer.
+        k: batches per episode (inner steps).
+        pin_memory: put the tensors into page-locked memory, for asynchronous copies to a GPU.
+    """
+
+    def __init__(
+        self,
+        streams: Mapping[TLP, BatchStream],
+        padding: Padding,
+        k: int,
+        pin_memory: bool = False,
+    ) -> None:
+        self._streams, self._padding, self._k, self._pin = streams, padding, k, pin_memory
+        self._waiting: OrderedDict[tuple[TLP, int], Future[list[Batch]]] = OrderedDict()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="episodes")
+
+    def schedule(self, tlp: TLP, episode: int) -> None:
+        """Start building an episode, unless that has been done."""
+        if (tlp, episode) not in self._waiting:
+            self._waiting[tlp, episode] = self._thread.submit(self._build, tlp, episode)
+            if len(self._waiting) > MAX_WAITING:
+                self._waiting.popitem(last=False)[1].cancel()
+
+    def take(self, tlp: TLP, episode: int) -> list[Batch]:
+        """The k batches of an episode; waits for it, or builds it if it was not scheduled.
+
+        Raises:
+            Whatever its building raised in the thread.
+        """
+        future = self._waiting.pop((tlp, episode), None)
+        return self._build(tlp, episode) if future is None else future.result()
+
+    def close(self) -> None:
+        """Stop the thread; what was scheduled is given up."""
+        self._waiting.clear()
+        self._thread.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> EpisodeLoader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _build(self, tlp: TLP, episode: int) -> list[Batch]:
+        stream = self._streams[tlp]
+        collate = TASKS[tlp.task].collate
+        split: EncodedSplit = stream.split
+        batches = [collate(split, rows, self._padding) for rows in stream.episode(episode, self._k)]
+        if self._pin:
+            batches = [{name: t.pin_memory() for name, t in batch.items()} for batch in batches]
+        return batches
