@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from metatlp.errors import InputError
 from metatlp.grid import TASK_CODES
+from metatlp.tasks.task import Limits
 
 # Groups of defaults; explicit flags override them. `authors-code` is the published code where it
 # differs from the paper.
@@ -88,14 +89,14 @@ class DataArguments:
             raise InputError("--data-dir: name a folder in XTREME's layout, or use --data hub")
         if self.data == "hub" and self.data_dir:
             raise InputError("--data-dir belongs to --data folder")
-        _at_least(1, self, "max_examples", "qa_stride", "qa_query_length", "qa_answer_length")
-        _at_least(8, self, "max_length", "qa_max_length")
-        if self.qa_max_length < self.qa_query_length + 8:
-            raise InputError(
-                f"--qa-max-length {self.qa_max_length} leaves no room for a context after a "
-                f"question of --qa-query-length {self.qa_query_length}"
-            )
+        _at_least(1, self, "max_examples")
         self.batch_sizes()
+        self.limits()
+
+    def limits(self) -> Limits:
+        """The lengths that encoding keeps to."""
+        names = [field.name for field in dataclasses.fields(Limits)]
+        return Limits(**{name: getattr(self, name) for name in names})
 
     def batch_sizes(self) -> dict[str, int]:
         """Task code -> examples per batch."""
@@ -190,6 +191,8 @@ class MetaArguments:
             raise InputError("--sampler fixed needs --weights-file")
         if self.tau is not None and not self.tau > 0:
             raise InputError(f"--tau {self.tau}: must be positive, or inf")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"--seed {self.seed}: must be at least 0 and below 2^32")
 
     def _check_numbers(self) -> None:
         _at_least(1, self, "meta_batch_size", "inner_steps", "max_meta_steps")

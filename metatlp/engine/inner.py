@@ -19,6 +19,7 @@ from metatlp.model.arena import Arena, Segment
 from metatlp.model.multitask import MultiTaskModel
 from metatlp.seeds import derive_seed
 from metatlp.tasks import TASKS
+from metatlp.tasks.task import model_inputs
 
 
 class DivergedError(RuntimeError):
@@ -152,7 +153,7 @@ class InnerLoop:
             self.arena.grad[segment.span].zero_()
         self.model.train()
         with self.autocast():
-            outputs = self.model(task, batch)
+            outputs = self.model(task, model_inputs(batch))
         loss = TASKS[task].loss(outputs, batch)
         loss.backward()
         return loss.detach()

@@ -61,12 +61,13 @@ class Placement:
         }
 
 
-def start(exact: bool, log_with: str | None, project_dir: str) -> Placement:
+def start(exact: bool, report_to: str, project_dir: str) -> Placement:
     """Join the process group that the launcher announced.
 
     Args:
         exact: make CUDA operations deterministic; without it the same bits on any number of ranks
             cannot be promised.
+        report_to: tracker, or `none`. project_dir: where it writes.
 
     Raises:
         InputError: the world is not what the launcher said, or a placement that is not supported.
@@ -75,6 +76,7 @@ def start(exact: bool, log_with: str | None, project_dir: str) -> Placement:
     if exact and cuda:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
+    log_with = None if report_to == "none" else report_to
     accelerator = Accelerator(cpu=not cuda, log_with=log_with, project_dir=project_dir)
     _check_world(accelerator)
     return Placement(accelerator)

@@ -27,11 +27,10 @@ _PACKAGES = ("metatlp", "torch", "transformers", "accelerate", "datasets", "toke
 class RunLog:
     """The run directory's records. Only the main process writes and prints."""
 
-    def __init__(self, folder: Path, placement: Placement, num_steps: int = 0):
+    def __init__(self, folder: Path, placement: Placement):
         self.folder, self.placement = folder, placement
         self.metrics = folder / "metrics.jsonl"
         self._bar: tqdm | None = None
-        self._num_steps = num_steps
 
     def say(self, text: str) -> None:
         """A line for people, on standard output, around the progress bar."""
@@ -39,12 +38,17 @@ class RunLog:
             tqdm.write(text, file=sys.stdout)
             sys.stdout.flush()
 
-    def write_arguments(self, arguments: dict[str, Any]) -> None:
-        """args.json: the resolved flags, versions, commit and placement, before any model is built.
+    def open(self, arguments: dict[str, Any], resume: str | None) -> None:
+        """Write args.json: flags, versions, commit and placement, before any model is built.
 
         Raises:
-            InputError: the folder cannot be written.
+            InputError: the folder holds another run, or cannot be written.
         """
+        if not resume and (self.metrics.exists() or (self.folder / "checkpoints").exists()):
+            raise InputError(
+                f"--output-dir {self.folder} holds a run; go on with --resume auto, or name another"
+            )
+        self.placement.gather([None])  # nobody writes before all have looked
         if not self.placement.is_main:
             return
         record = {
@@ -56,24 +60,34 @@ class RunLog:
             "placement": self.placement.describe(),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
+        self.write_json("args.json", record)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """A JSON file in the run directory (main process). Raises InputError if it cannot be."""
+        if not self.placement.is_main:
+            return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "args.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+            (self.folder / name).write_text(json.dumps(value, indent=1), encoding="utf-8")
         except OSError as error:
             raise InputError(f"--output-dir {self.folder}: {error.strerror}") from error
 
-    def keep_metrics(self, before_step: int) -> None:
-        """Drop the records of steps that a resumed run will do again (and of a torn last line)."""
-        if not (self.placement.is_main and self.metrics.exists()):
+    def num_records(self) -> int:
+        """Lines in metrics.jsonl."""
+        return len(self._lines())
+
+    def keep_records(self, number: int) -> None:
+        """Cut metrics.jsonl back to what stood in it when the checkpoint was saved."""
+        if not self.placement.is_main:
             return
-        kept = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
-            record = _parsed(line)
-            if record is not None and record["step"] < before_step:
-                kept.append(line + "\n")
         beside = self.metrics.with_suffix(".partial")
-        beside.write_text("".join(kept), encoding="utf-8")
+        beside.write_text("".join(self._lines()[:number]), encoding="utf-8")
         os.replace(beside, self.metrics)
+
+    def _lines(self) -> list[str]:
+        if not self.metrics.exists():
+            return []
+        return self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
 
     def record(self, entry: dict[str, Any]) -> None:
         """Append one JSON object to metrics.jsonl."""
@@ -85,14 +99,12 @@ class RunLog:
         """Send numbers to the tracker of --report-to, if there is one."""
         self.placement.accelerator.log(values, step=step)
 
-    def progress(self, step: int, loss: float, tokens_per_second: float) -> None:
-        """Move the bar to `step` finished meta steps (main process only)."""
+    def progress(self, step: int, of: int, loss: float, tokens_per_second: float) -> None:
+        """Move the bar to `step` of `of` finished meta steps (main process only)."""
         if not self.placement.is_main:
             return
         if self._bar is None:
-            self._bar = tqdm(
-                total=self._num_steps, initial=step - 1, unit="step", desc="meta", smoothing=0.1
-            )
+            self._bar = tqdm(total=of, initial=step - 1, unit="step", desc="meta", smoothing=0.1)
         self._bar.update(step - self._bar.n)
         self._bar.set_postfix_str(f"loss {loss:.3f}, {tokens_per_second:,.0f} tokens/s")
 
@@ -121,13 +133,6 @@ def timed() -> Callable[[], float]:
     """Start a clock; the returned function gives the seconds since."""
     begun = time.perf_counter()
     return lambda: time.perf_counter() - begun
-
-
-def _parsed(line: str) -> dict[str, Any] | None:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
 
 
 def _version(package: str) -> str | None:

@@ -14,11 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from metatlp.errors import InputError
 from metatlp.seeds import derive_seed
 
-MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+# Its reports of missing heads and its progress bars say nothing that our first lines do not.
+transformers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,9 @@ class MultiTaskModel(nn.Module):
         self.models = nn.ModuleDict(models)
         _share_encoder(list(models.values()))
 
-    def forward(self, task: str, batch: Mapping[str, Tensor]) -> Any:
-        """The task's model applied to a batch of (B, T) tensors, without its labels."""
-        return self.models[task](**{name: batch[name] for name in MODEL_INPUTS if name in batch})
+    def forward(self, task: str, inputs: Mapping[str, Tensor]) -> Any:
+        """The task's model applied to (B, T) tensors input_ids, attention_mask, token_type_ids."""
+        return self.models[task](**inputs)
 
     def named_uses(self) -> dict[str, tuple[nn.Parameter, frozenset[str]]]:
         """Canonical name -> (parameter, the tasks that use it), each parameter once.
@@ -130,6 +133,17 @@ def build_model(
         for task_model in models.values():
             task_model.gradient_checkpointing_enable({"use_reentrant": False})
     return model
+
+
+def count_parameters(name: str, heads: Mapping[str, HeadSpec]) -> int:
+    """Parameters of `build_model`'s result, without making them.
+
+    Raises:
+        InputError: as build_model.
+    """
+    with torch.device("meta"):
+        model = build_model(name, heads, seed=0, from_config=True)
+    return sum(parameter.numel() for parameter, _ in model.named_uses().values())
 
 
 def load_tokenizer(name: str) -> Any:

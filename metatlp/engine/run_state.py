@@ -1,0 +1,147 @@
+"""What a run must remember to continue bit for bit, as a checkpoint and back.
+
+State is (theta, inner optimizer state, outer velocity, sampler, stream cursors, step): everything
+random is derived from the seed, so no generator is saved.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metatlp.engine.checkpoint import Checkpoint
+from metatlp.engine.replicated import Replicated
+from metatlp.errors import InputError
+from metatlp.grid import TLP
+from metatlp.sampling import Sampler
+
+# Flags that change nothing of what is learned; all others must be the same on resuming.
+FREE_FLAGS = frozenset(
+    {
+        "cache_dir",
+        "data_dir",
+        "debug",
+        "dry_run",
+        "eval_batch_size",
+        "eval_every",
+        "eval_examples",
+        "keep",
+        "output_dir",
+        "report_to",
+        "resume",
+        "save_every",
+    }
+)
+
+
+@dataclass
+class RunState:
+    """The mutable state of a meta-training run, the same on every rank.
+
+    Attributes:
+        step: finished meta steps.
+        cursors: episodes of each TLP used so far.
+    """
+
+    strategy: Replicated
+    sampler: Sampler
+    step: int = 0
+    cursors: Counter[TLP] = field(default_factory=Counter)
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Kind -> name -> tensor; padding is left out."""
+        return {kind: self.strategy.arena.views(flat) for kind, flat in self._vectors().items()} | {
+            "inner_steps": {"steps": self.strategy.state.steps}
+        }
+
+    def as_json(
+        self, arguments: Mapping[str, Any], fingerprints: Mapping[str, str], num_records: int
+    ) -> dict[str, Any]:
+        """The rest of a checkpoint.
+
+        Args:
+            arguments: resolved flags. fingerprints: of the training data.
+            num_records: lines of metrics.jsonl at this moment.
+        """
+        return {
+            "step": self.step,
+            "cursors": {str(tlp): n for tlp, n in self.cursors.items()},
+            "sampler": self.sampler.state_dict(),
+            "arguments": dict(arguments),
+            "data": dict(fingerprints),
+            "num_records": num_records,
+            "segments": [segment.name for segment in self.strategy.arena.segments],
+        }
+
+    def restore(
+        self, saved: Checkpoint, arguments: Mapping[str, Any], fingerprints: Mapping[str, str]
+    ) -> None:
+        """Continue from a checkpoint.
+
+        Raises:
+            InputError: it belongs to other flags, other data or another model.
+        """
+        state, where = saved.state, saved.path
+        _require_same_flags(where, state["arguments"], arguments)
+        for name, fingerprint in fingerprints.items():
+            if state["data"].get(name) != fingerprint:
+                raise InputError(f"--resume: {where} was trained on other data for {name}")
+        vectors = self._vectors()
+        for kind, flat in vectors.items():
+            self._copy_in(f"{where}/{kind}.safetensors", saved.tensors.get(kind, {}), flat)
+        self.strategy.arena.live.copy_(self.strategy.theta.start)
+        self._restore_moments(saved.tensors["inner_steps"]["steps"])
+        try:
+            self.sampler.load_state_dict(state["sampler"])
+        except ValueError as error:
+            raise InputError(f"--resume: {where}: {error}") from error
+        self.step = state["step"]
+        self.cursors = Counter({TLP.parse(name): n for name, n in state["cursors"].items()})
+
+    def _vectors(self) -> dict[str, Tensor]:
+        strategy = self.strategy
+        vectors = {"theta": strategy.theta.start}
+        if strategy.config.inner_state != "reset":
+            vectors["exp_avg"] = strategy.state.exp_avg
+            vectors["exp_avg_sq"] = strategy.state.exp_avg_sq
+        if strategy.velocity is not None:
+            vectors["velocity"] = strategy.velocity
+        return vectors
+
+    def _copy_in(self, file: str, named: Mapping[str, Tensor], flat: Tensor) -> None:
+        views = self.strategy.arena.views(flat)
+        shapes = {name: tuple(view.shape) for name, view in views.items()}
+        if shapes != {name: tuple(tensor.shape) for name, tensor in named.items()}:
+            raise InputError(f"--resume: {file} does not hold this model's parameters")
+        for name, view in views.items():
+            view.copy_(named[name])
+
+    def _restore_moments(self, steps: Tensor) -> None:
+        strategy = self.strategy
+        strategy.state.steps.copy_(steps)
+        strategy.start_steps.copy_(steps)
+        for moment in strategy.moments:
+            moment.start.copy_(moment.live)
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    """2-norm of a - b for (P,) vectors, without a copy of their length, summed in float64."""
+    size = 2**20
+    squares = [
+        (x - y).double().square().sum() for x, y in zip(a.split(size), b.split(size), strict=True)
+    ]
+    return torch.stack(squares).sum().sqrt().item()
+
+
+def _require_same_flags(where: Any, saved: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
+    for name in arguments.keys() - FREE_FLAGS:
+        if saved.get(name) != arguments[name]:
+            flag = "--" + name.replace("_", "-")
+            raise InputError(
+                f"--resume: {where} was made with {flag} {saved.get(name)}, not {arguments[name]}"
+            )

@@ -1,0 +1,323 @@
+"""Meta-train one multilingual encoder with Reptile on a grid of task-language pairs (Algorithm 1).
+
+    accelerate launch --config_file accelerate_configs/cpu_2.yaml train_meta.py \
+        --selection all --sampler temp --tau 2 --data-dir DATA --model ENCODER
+
+Read top to bottom: parse, place, load, build, loop.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+# This folder holds kernels/, which would shadow the Hugging Face package that transformers imports.
+sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metatlp.data.prefetch import EpisodeLoader
+from metatlp.data.streams import BatchStream
+from metatlp.engine import checkpoint
+from metatlp.engine.args import PRESETS, DataArguments, MetaArguments, RunArguments, resolved
+from metatlp.engine.build import (
+    averaging_config,
+    choose_sampler,
+    count_steps,
+    heads,
+    inner_config,
+    show_overview,
+)
+from metatlp.engine.checks import check_invariants
+from metatlp.engine.command_line import parse_flags, run_script
+from metatlp.engine.evaluation import Evaluator
+from metatlp.engine.grid_data import GridData, load_grid
+from metatlp.engine.inner import InnerLoop, InnerState, SlotReport
+from metatlp.engine.meta_step import meta_step
+from metatlp.engine.overview import score_lines
+from metatlp.engine.placement import Placement, start
+from metatlp.engine.plan import Slot, assign, build_queue, linear_decay
+from metatlp.engine.replicated import Replicated
+from metatlp.engine.run_log import RunLog, start_tracker, timed
+from metatlp.engine.run_state import RunState, distance
+from metatlp.engine.signals import StopRequest
+from metatlp.errors import InputError
+from metatlp.model.arena import Arena
+from metatlp.model.multitask import (
+    MultiTaskModel,
+    build_model,
+    load_tokenizer,
+)
+from metatlp.tasks import TASKS
+from metatlp.tasks.task import Padding
+
+ARGUMENTS = (DataArguments, MetaArguments, RunArguments)
+
+
+@dataclass
+class Training:
+    """The parts of a run: built once, used by the loop."""
+
+    meta: MetaArguments
+    run: RunArguments
+    placement: Placement
+    log: RunLog
+    grid_data: GridData
+    loader: EpisodeLoader
+    state: RunState
+    inner_loop: InnerLoop
+    evaluator: Evaluator
+    model: MultiTaskModel
+    tokenizer: Any
+    theta_0: Tensor
+    num_steps: int
+    arguments: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.run.output_dir)
+
+
+def main(argv: Sequence[str]) -> int:
+    data, meta, run = parse_flags(ARGUMENTS, PRESETS, __doc__.splitlines()[0], argv)
+    placement = start(meta.reduce == "exact", run.report_to, run.output_dir)
+    check_placement(meta, run, placement)
+    log = RunLog(Path(run.output_dir), placement)
+    arguments = resolved(data, meta, run)
+    if not run.dry_run:
+        log.open(arguments, resume=run.resume)
+    tokenizer = load_tokenizer(meta.tokenizer or meta.model)
+    grid_data = load_grid(data, tokenizer, run.eval_examples, placement, log.say)
+    streams = {
+        tlp: BatchStream(split, tlp, data.batch_sizes()[tlp.task], meta.seed, data.batch_order)
+        for tlp, split in grid_data.train.items()
+    }
+    sampler = choose_sampler(meta, grid_data, streams)
+    num_steps = count_steps(meta, streams)
+    averaging = averaging_config(meta)
+    show_overview(log, grid_data, streams, sampler, meta, averaging, num_steps)
+    if run.dry_run:
+        return 0
+    model = build_model(
+        meta.model,
+        heads(grid_data),
+        seed=meta.seed,
+        dropout=meta.dropout,
+        attention=meta.attention,
+        from_config=meta.from_config,
+        gradient_checkpointing=meta.gradient_checkpointing,
+    ).to(placement.device)
+    arena = Arena(model.named_uses())
+    inner = inner_config(meta)
+    state = InnerState.zeros(arena)
+    autocast = placement.accelerator.autocast
+    inner_loop = InnerLoop(model, arena, state, inner, meta.seed, autocast, placement.rank)
+    cost = {tlp: stream.expected_tokens for tlp, stream in streams.items()}
+    strategy = Replicated(
+        arena, state, inner_loop.stepped, averaging, inner, cost, placement.rank, placement.world
+    )
+    padding = Padding.of(tokenizer)
+    pin_memory = placement.device.type == "cuda"
+    start_tracker(placement, run.report_to, arguments)
+    with EpisodeLoader(streams, padding, meta.inner_steps, pin_memory) as loader:
+        training = Training(
+            meta,
+            run,
+            placement,
+            log,
+            grid_data,
+            loader,
+            RunState(strategy, sampler),
+            inner_loop,
+            Evaluator(model, grid_data.dev, padding, run.eval_batch_size, placement),
+            model,
+            tokenizer,
+            arena.live.clone(),
+            num_steps,
+            arguments,
+        )
+        resume(training)
+        finished = train(training)
+        if finished:
+            finish(training)
+    log.close()
+    return 0
+
+
+def train(training: Training) -> bool:
+    """The outer loop of Algorithm 1. False if a signal stopped it before the last step."""
+    state, run = training.state, training.run
+    with StopRequest() as stop:
+        while state.step < training.num_steps:
+            queue = draw_queue(training)
+            elapsed = timed()
+            lr = linear_decay(training.meta.inner_lr, state.step, training.num_steps)
+            reports = meta_step(
+                state.strategy,
+                queue,
+                lambda slot, lr=lr: run_slot(training, slot, lr),
+                lr,
+                training.meta.meta_lr,
+            )
+            state.step += 1
+            stopped = record_step(training, reports, lr, elapsed, stop.received)
+            last = state.step == training.num_steps
+            if run.eval_every and state.step % run.eval_every == 0 and not (last or stopped):
+                evaluate(training)
+            if last or stopped or (run.save_every and state.step % run.save_every == 0):
+                save(training)
+            if stopped and not last:
+                say_stopped(training, stopped)
+                return False
+    return True
+
+
+def draw_queue(training: Training) -> list[Slot]:
+    """Draw the m TLPs of this step; have this rank's episodes of the next one built meanwhile."""
+    state, m = training.state, training.meta.meta_batch_size
+    arms = training.grid_data.grid.tlps
+    queue = build_queue([arms[i] for i in state.sampler.draw(state.step, m)], state.cursors)
+    # A hint only: drawn from copies, and wrong at worst if the sampler learns in between.
+    upcoming = copy.deepcopy(state.sampler).draw(state.step + 1, m)
+    hint = build_queue([arms[i] for i in upcoming], Counter(state.cursors))
+    for slots in (queue, hint):
+        for slot in assign(slots, state.strategy.cost, training.placement.world)[
+            training.placement.rank
+        ]:
+            training.loader.schedule(slot.tlp, slot.episode)
+    return queue
+
+
+def run_slot(training: Training, slot: Slot, lr: float) -> SlotReport:
+    """The inner loop of one slot: U_k of Algorithm 1, line 6."""
+    device = training.placement.device
+    batches = [
+        {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+        for batch in training.loader.take(slot.tlp, slot.episode)
+    ]
+    return training.inner_loop.run(slot, batches, lr, training.state.step)
+
+
+def record_step(
+    training: Training,
+    reports: list[SlotReport],
+    lr: float,
+    elapsed: Callable[[], float],
+    signal_name: str | None,
+) -> str | None:
+    """Write the step's metrics; return the signal that any rank received. All ranks take part."""
+    state = training.state
+    if training.run.debug:
+        check_invariants(state.strategy, training.model, training.placement)
+    entry = {"reports": [asdict(report) for report in reports], "signal": signal_name}
+    gathered = training.placement.gather([entry])
+    slots = sorted((r for e in gathered for r in e["reports"]), key=lambda r: r["slot"])
+    tokens, seconds = sum(r["tokens"] for r in slots), elapsed()
+    loss = sum(sum(r["losses"]) / len(r["losses"]) for r in slots) / len(slots)
+    moved = distance(state.strategy.theta.start, training.theta_0)
+    training.log.record(
+        {
+            "step": state.step,
+            "loss": loss,
+            "lr": lr,
+            "tokens": tokens,
+            "seconds": seconds,
+            "distance": moved,
+            "slots": slots,
+        }
+    )
+    numbers = {"loss": loss, "lr": lr, "tokens_per_second": tokens / seconds, "distance": moved}
+    training.log.track(state.step, numbers)
+    training.log.progress(state.step, training.num_steps, loss, tokens / seconds)
+    return next((e["signal"] for e in gathered if e["signal"]), None)
+
+
+def evaluate(training: Training) -> None:
+    """Score the dev splits at theta. All ranks take part."""
+    elapsed = timed()
+    scores = training.evaluator.scores()
+    training.log.record(
+        {
+            "step": training.state.step,
+            "seconds": elapsed(),
+            "dev": {str(tlp): values for tlp, values in scores.items()},
+        }
+    )
+    headline = {str(tlp): values[TASKS[tlp.task].metric] for tlp, values in scores.items()}
+    training.log.track(training.state.step, {f"dev/{k}": v for k, v in headline.items()})
+    for line in score_lines(training.state.step, scores):
+        training.log.say(line)
+
+
+def save(training: Training) -> None:
+    """Write a checkpoint (main process)."""
+    if not training.placement.is_main:
+        return
+    state = training.state
+    fingerprints = training.grid_data.fingerprints()
+    as_json = state.as_json(training.arguments, fingerprints, training.log.num_records())
+    folder = training.folder / "checkpoints"
+    path = checkpoint.save(folder, state.step, as_json, state.tensors(), training.run.keep)
+    training.log.say(f"saved {path}")
+
+
+def resume(training: Training) -> None:
+    """Take up the checkpoint that --resume asks for, if there is one. All ranks take part."""
+    if training.run.resume is None:
+        return
+    folder = training.folder / "checkpoints"
+    error, saved = None, None
+    try:
+        saved = checkpoint.find(folder, training.run.resume, training.log.say)
+        if saved is not None:
+            training.state.restore(saved, training.arguments, training.grid_data.fingerprints())
+    except InputError as met:
+        error = met
+    training.placement.agree(error)
+    if saved is None:
+        training.log.say(f"--resume auto: no checkpoint in {folder}; starting at step 0")
+    else:
+        training.log.keep_records(saved.state["num_records"])
+        training.log.say(f"resumed {saved.path} after {training.state.step} meta steps")
+
+
+def finish(training: Training) -> None:
+    """Score the last theta and export one ordinary model per task. All ranks take part."""
+    evaluate(training)
+    folder = training.folder / "models"
+    if training.placement.is_main:
+        for task in training.grid_data.grid.tasks:
+            training.model.export(task, folder / task)
+            training.tokenizer.save_pretrained(folder / task)
+    training.log.say(f"finished {training.num_steps} meta steps; models in {folder}")
+    training.placement.accelerator.end_training()
+
+
+def say_stopped(training: Training, signal_name: str) -> None:
+    training.log.say(
+        f"{signal_name}: stopped after meta step {training.state.step} of {training.num_steps} and "
+        "saved; go on with the same command and --resume auto"
+    )
+
+
+def check_placement(meta: MetaArguments, run: RunArguments, placement: Placement) -> None:
+    """Rules between flags and the world that the launcher made."""
+    if meta.inner_state == "carry" and placement.world > 1:
+        raise InputError(
+            f"--inner-state carry is sequential: it needs one process, not {placement.world}"
+        )
+    if run.debug:
+        if placement.world > 1:
+            raise InputError(f"--debug runs in one process, not {placement.world}")
+        torch.autograd.set_detect_anomaly(True)
+
+
+if __name__ == "__main__":
+    run_script(main)
