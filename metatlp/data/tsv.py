@@ -94,7 +94,7 @@ def read_pairs(path: Path, labels: Collection[str]) -> ReadResult:
     """
     text, counts = read_text(path)
     lines = text.rstrip("\n").split("\n")
-    if lines[0].count("\t") == 4 and not _all_quoted(lines, 5):
+    if all(line.count("\t") == 4 for line in lines) and not _all_quoted(lines):
         counts["rows_verbatim"] += sum('"' in line for line in lines)
         rows = _rows(path, lines, lambda line: line.split("\t"))
     else:
@@ -158,11 +158,12 @@ def _split_quoted(line: str) -> list[str]:
     return next(csv.reader([line], delimiter="\t", strict=True))
 
 
-def _all_quoted(lines: list[str], width: int) -> bool:
+def _all_quoted(lines: list[str]) -> bool:
     try:
-        return all(len(_split_quoted(line)) == width for line in lines)
+        widths = {len(_split_quoted(line)) for line in lines}
     except csv.Error:
         return False
+    return widths in ({3}, {5})
 
 
 def _rows(
@@ -175,8 +176,9 @@ def _rows(
         try:
             fields = split(line)
         except csv.Error as error:
+            reason = str(error).replace("\t", "TAB")
             raise InputError(
-                f"{path}:{number}: quotes are not as CSV has them ({error}); a field with a quote "
+                f"{path}:{number}: quotes are not as CSV has them ({reason}); a field with a quote "
                 "stands in quotes, each quote in it doubled, and ends on its line"
             ) from None
         width = width or len(fields)

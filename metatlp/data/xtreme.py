@@ -18,12 +18,13 @@ from metatlp.data.tsv import LABELS, read_pairs, read_tagged
 from metatlp.errors import InputError
 from metatlp.grid import TLP
 
-# One line per place a file can have: task, folder, file name. `{split}` and `{lang}` stand for
-# themselves; a name without `{split}` is a train file, unless the third entry says otherwise.
-# If a task, language and split has several files, the first line that matches counts.
+# One line per place a file can have: task, folder, file name, and the split unless the name has it.
+# A name without a language is English. If a task, language and split has several files, the first
+# line that matches counts.
 _LANG = r"(?P<lang>[a-z]{2,3}(?:-[A-Za-z]+)?)"
 _SPLIT = r"(?P<split>train|dev|test)"
 _TRANSLATED = rf"en-{_LANG}-translated\.tsv"  # XTREME's translations of English train data
+_MLQA_TRAIN = rf"{_LANG}_squad-translate-train-train-v1\.1\.json"  # MLQA's translations of SQuAD
 _LAYOUT = (
     ("pos", "udpos", rf"{_SPLIT}-{_LANG}\.tsv", None),
     ("ner", "panx", rf"{_SPLIT}-{_LANG}\.tsv", None),
@@ -83,7 +84,7 @@ class XtremeFolder:
         return sorted(found, key=lambda tlp: tlp.order)
 
     def path(self, tlp: TLP, split: str) -> Path:
-        """The file of a split. Raises InputError, with the languages there are, if it is missing."""
+        """The file of a split. Raises InputError, naming the languages there are, if missing."""
         _check_split(split)
         path = self._files.get((split, tlp))
         if path is None:

@@ -1,0 +1,177 @@
+"""What the columns of the hub's data sets mean: rows in, examples out.
+
+The rules for what is kept, moved and left out are those of the file readers. Knows no data set by
+name and no network; `where` is the name of the data set for error messages.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import datasets
+
+from metatlp.data.plaintext import shown
+from metatlp.data.records import Example, ReadResult, TaggedSentence, TextPair
+from metatlp.data.squad import SquadError, build_question
+from metatlp.errors import InputError
+
+_HIDDEN = -1  # ClassLabel's number for a label that is not given
+
+
+def sentences_of(
+    rows: datasets.Dataset, tag_column: str, labels: tuple[str, ...], where: str
+) -> ReadResult:
+    """Rows of google/xtreme (`tokens`, `pos_tags` or `ner_tags`) as tagged sentences.
+
+    Returns:
+        The sentences. Counts: `words_empty` and `words_with_space`, which files do not have
+        (kept: their tags count), `sentences_empty` (left out).
+
+    Raises:
+        InputError: naming `where` and the row.
+    """
+    _require(rows, ("tokens", tag_column), ("tokens",), where)
+    name_of = _label_names(rows.features[tag_column], labels, f"{where}: {tag_column}")
+    counts: Counter[str] = Counter()
+    examples: list[Example] = []
+    for number, row in _numbered(rows, ("tokens", tag_column)):
+        words, tags = row["tokens"], row[tag_column]
+        if not words and not tags:
+            counts["sentences_empty"] += 1
+            continue
+        if not _lists(words, tags) or len(words) != len(tags) or None in words:
+            raise InputError(f"{where} row {number}: not one tag for each word")
+        names = tuple(name_of.get(tag, "") for tag in tags)
+        if "" in names:
+            raise InputError(_label_fault(where, number, tags[names.index("")], labels))
+        counts["words_empty"] += words.count("")
+        counts["words_with_space"] += sum(" " in word for word in words)
+        examples.append(TaggedSentence(tuple(words), names))
+    return _result(examples, counts, where)
+
+
+def pairs_of(
+    rows: datasets.Dataset, columns: tuple[str, str], labels: tuple[str, ...], where: str
+) -> ReadResult:
+    """Rows of facebook/xnli or paws-x as text pairs.
+
+    Returns:
+        The pairs. Counts: `ns_rows` and `texts_empty`, as in files.
+
+    Raises:
+        InputError: naming `where` and the row.
+    """
+    _require(rows, (*columns, "label"), columns, where)
+    name_of = _label_names(rows.features["label"], labels, f"{where}: label")
+    counts: Counter[str] = Counter()
+    examples: list[Example] = []
+    for number, row in _numbered(rows, (*columns, "label")):
+        first, second = row[columns[0]], row[columns[1]]
+        if not isinstance(first, str) or not isinstance(second, str) or not (first or second):
+            raise InputError(f"{where} row {number}: not two texts")
+        if row["label"] not in name_of:
+            raise InputError(_label_fault(where, number, row["label"], labels))
+        counts["texts_empty"] += not first or not second
+        counts["ns_rows"] += first == "NS" or second == "NS"
+        examples.append(TextPair(first, second, name_of[row["label"]]))
+    return _result(examples, counts, where)
+
+
+def questions_of(rows: datasets.Dataset, where: str) -> ReadResult:
+    """Rows of squad, mlqa or xquad as questions, by the rules of `squad.build_question`.
+
+    Raises:
+        InputError: naming `where` and the row.
+    """
+    columns = ("id", "question", "context", "answers")
+    _require(rows, columns, ("question", "context"), where)
+    counts: Counter[str] = Counter()
+    examples: list[Example] = []
+    names = set()
+    for number, row in _numbered(rows, columns):
+        try:
+            question = build_question(
+                {**row, "answers": _listed(row)}, row["context"] or "", counts
+            )
+        except SquadError as fault:
+            raise InputError(f"{where} row {number}: {fault.message}") from None
+        if question is not None:
+            counts["duplicate_ids"] += question.id in names
+            names.add(question.id)
+            examples.append(question)
+    return _result(examples, counts, where)
+
+
+def _require(
+    rows: datasets.Dataset, columns: tuple[str, ...], texts: tuple[str, ...], where: str
+) -> None:
+    for column in columns:
+        if column not in rows.column_names:
+            raise InputError(
+                f"{where}: column '{column}' is missing; there are {', '.join(rows.column_names)}"
+            )
+    for column in texts:
+        feature = _inner(rows.features[column])
+        if getattr(feature, "dtype", None) not in ("string", "large_string"):
+            raise InputError(f"{where}: column '{column}' holds no text but {feature}")
+
+
+def _lists(*cells: Any) -> bool:
+    return all(isinstance(cell, list) for cell in cells)
+
+
+def _inner(feature: Any) -> Any:
+    """The type of the elements of a list, or the type itself."""
+    return getattr(feature, "feature", feature)
+
+
+def _label_names(feature: Any, labels: tuple[str, ...], where: str) -> dict[Any, str]:
+    """What a cell's value means: the number of a ClassLabel, or the label itself."""
+    feature = _inner(feature)
+    if not isinstance(feature, datasets.ClassLabel):
+        return {label: label for label in labels}
+    strange = [name for name in feature.names if name not in labels]
+    if strange:
+        raise InputError(
+            f"{where}: unknown label {shown(strange[0])}; expected one of {', '.join(labels)}"
+        )
+    return dict(enumerate(feature.names))
+
+
+def _label_fault(where: str, number: int, value: Any, labels: tuple[str, ...]) -> str:
+    if value in (None, _HIDDEN):
+        return f"{where} row {number}: the label is hidden ({value}); labelled data is needed here"
+    return f"{where} row {number}: unknown label {value!r}; expected one of {', '.join(labels)}"
+
+
+def _numbered(
+    rows: datasets.Dataset, columns: tuple[str, ...]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows from 0, read in batches: single rows of a data set are slow."""
+    number = 0
+    for batch in rows.select_columns(list(columns)).with_format(None).iter(1000):
+        for cells in zip(*(batch[column] for column in columns), strict=True):
+            yield number, dict(zip(columns, cells, strict=True))
+            number += 1
+
+
+def _listed(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The hub's two lists, `text` and `answer_start`, as SQuAD's list of answers."""
+    answers = row["answers"]
+    if not isinstance(answers, dict) or not {"text", "answer_start"} <= set(answers):
+        raise SquadError("'answers' does not hold text and answer_start")
+    texts, starts = answers["text"], answers["answer_start"]
+    if not _lists(texts, starts):
+        raise SquadError("'answers' does not hold two lists")
+    if len(texts) != len(starts):
+        raise SquadError(f"{len(texts)} answer texts, but {len(starts)} starts")
+    return [{"text": t, "answer_start": s} for t, s in zip(texts, starts, strict=True)]
+
+
+def _result(examples: list[Example], counts: Counter[str], where: str) -> ReadResult:
+    if not examples:
+        raise InputError(f"{where}: no labelled example")
+    counts["read"] = len(examples)
+    return ReadResult(examples, +counts)
