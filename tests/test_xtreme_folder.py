@@ -270,13 +270,15 @@ def test_real_files_everything_unusual_is_counted(real):
     assert rows["de"] > rows["fr"]
 
 
-def test_real_quoting_and_longest_sentence(real):
-    texts = [
-        text
-        for pair in real.read(TLP("nli", "en"), "train").examples
-        for text in (pair.first, pair.second)
-    ]
-    assert any('"' in text for text in texts)
-    assert not any('""' in text for text in texts)
-    longest = max(len(s.words) for s in real.read(TLP("ner", "zh"), "train").examples)
-    assert longest > 128
+def test_real_quotes_are_undone(real):
+    """A text with n quotes was written with 2n + 2 of them."""
+    tlp = TLP("nli", "en")
+    pairs = real.read(tlp, "train").examples
+    texts = [text for pair in pairs for text in (pair.first, pair.second) if '"' in text]
+    written = real.path(tlp, "train").read_text(encoding="utf-8").count('"')
+    assert written == sum(2 * text.count('"') + 2 for text in texts) > 0
+
+
+def test_real_sentences_are_not_cut(real):
+    lengths = {len(sentence.words) for sentence in real.read(TLP("ner", "zh"), "train").examples}
+    assert max(lengths) > 128
