@@ -16,7 +16,7 @@ from metatlp.errors import InputError
 from metatlp.grid import TLP
 
 ORDERS = ("epochs", "reshuffle")
-BATCHES_PER_CHUNK = 50  # rows are sorted by length within so many batches
+BATCHES_PER_CHUNK = 50  # rows are sorted by length within so many batches, or up to twice as many
 
 
 class BatchStream:
@@ -69,7 +69,9 @@ class BatchStream:
         """All rows: shuffled, sorted by length within chunks, cut, and the batches shuffled."""
         bits = _bits(self.seed, self.tlp, "epoch", epoch)
         shuffled = _permutation(bits, len(self._tokens))
-        chunk = BATCHES_PER_CHUNK * self.batch_size
+        # Even chunks: a short last one would be sorted, and so filled, worse than the others.
+        num_chunks = max(1, self.batches_per_epoch // BATCHES_PER_CHUNK)
+        chunk = -(-self.batches_per_epoch // num_chunks) * self.batch_size
         batches = [
             batch
             for begin in range(0, len(shuffled), chunk)
