@@ -297,7 +297,6 @@ def finish(training: Training) -> None:
             training.model.export(task, folder / task)
             training.tokenizer.save_pretrained(folder / task)
     training.log.say(f"finished {training.num_steps} meta steps; models in {folder}")
-    training.placement.accelerator.end_training()
 
 
 def say_stopped(training: Training, signal_name: str) -> None:

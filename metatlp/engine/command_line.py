@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
+import torch
 from transformers import HfArgumentParser
 
 from metatlp.errors import InputError
@@ -56,6 +57,8 @@ def run_script(main: Callable[[Sequence[str]], int]) -> NoReturn:
     """
     try:
         code = main(sys.argv[1:])
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
     except InputError as error:
         if os.environ.get("RANK", "0") == "0":
             message = " ".join(str(error).split())

@@ -109,6 +109,9 @@ class RunLog:
         self._bar.set_postfix_str(f"loss {loss:.3f}, {tokens_per_second:,.0f} tokens/s")
 
     def close(self) -> None:
+        """End the progress bar and the tracker."""
+        for tracker in self.placement.accelerator.trackers:
+            tracker.finish()
         if self._bar is not None:
             self._bar.close()
             self._bar = None
