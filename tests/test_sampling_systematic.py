@@ -85,6 +85,15 @@ def test_systematic_stays_within_one_while_learned_probabilities_drift():
         logits = np.maximum(logits + 0.05 * rng.standard_normal(len(logits)), logits.max() - 6)
 
 
+def test_the_largest_lag_of_those_overdue_goes_first():
+    # Lags 1.4, 2.6 and -4 by hand. By deadline the first arm would go: (0.75 - 1.4) / 0.001 is
+    # the smallest of all.
+    rule = Systematic(3, seed=0)
+    lags = {"expected": [11.4, 12.6, 6.0], "counts": [10, 10, 10]}
+    rule.load_state_dict(rule.state_dict() | lags)
+    assert rule.draw(0, np.array([0.001, 0.998, 0.001]), 1) == [1]
+
+
 def test_no_rule_keeps_within_one_against_an_adversary():
     # Probability only on the arms not drawn yet: the last one waits 1/8 + 1/7 + ... + 1/2 > 1
     # whatever the rule draws. This is why changing probabilities have the wider bound.
