@@ -27,7 +27,7 @@ probabilities = (
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(probabilities, st.integers(1, 40), st.integers(0, 2**32 - 1))
 def test_systematic_stays_within_one(probs, m, seed):
     rule = Systematic(len(probs), seed)
