@@ -1,0 +1,255 @@
+"""The encoding cache: what it holds, when it is built again, and several processes at once."""
+
+import os
+import signal
+import string
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from metatlp.data.cache import encode_split
+from metatlp.data.records import Answer, Question, ReadResult, TaggedSentence, TextPair
+from metatlp.errors import InputError
+from metatlp.grid import TLP
+from metatlp.tasks import TASKS, Limits
+
+POS, NLI, QA = TLP("pos", "en"), TLP("nli", "en"), TLP("qa", "en")
+EXAMPLES = {
+    POS: [TaggedSentence(("ab", "c"), ("NOUN", "VERB"))] * 3,
+    NLI: [TextPair("a b", "c", "neutral"), TextPair("", "d", "contradiction")],
+    QA: [Question("1", "a", "b c d", (Answer("c", 2),))],
+}
+
+
+@dataclass
+class Memory:
+    """A source whose examples are given; it counts how often it is read."""
+
+    examples: dict
+    content: str = "one"
+    reads: list = field(default_factory=list)
+
+    def describe(self):
+        return "memory"
+
+    def tlps(self, split):
+        return list(self.examples)
+
+    def fingerprint(self, tlp, split):
+        return self.content
+
+    def read(self, tlp, split):
+        self.reads.append(tlp)
+        examples = list(self.examples[tlp])
+        return ReadResult(examples, Counter(read=len(examples)))
+
+
+def make_tokenizer(letters=string.ascii_lowercase):
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{c}" for c in letters)]
+    vocabulary = {name: i for i, name in enumerate(names)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return make_tokenizer()
+
+
+def same(one, other):
+    assert one.names == other.names and one.counts == other.counts
+    for name in one.names:
+        a, b = one.column(name), other.column(name)
+        if isinstance(a, np.ndarray):
+            assert a.dtype == b.dtype and (a == b).all()
+        else:
+            assert a.values.dtype == b.values.dtype
+            assert (a.values == b.values).all() and (a.offsets == b.offsets).all()
+
+
+@pytest.mark.parametrize("tlp", EXAMPLES)
+def test_second_call_reads_nothing_and_gives_the_same(tlp, tokenizer, tmp_path):
+    source, lines = Memory(EXAMPLES), []
+    first = encode_split(source, tlp, "train", tokenizer, Limits(), tmp_path, log=lines.append)
+    second = encode_split(source, tlp, "train", tokenizer, Limits(), tmp_path, log=lines.append)
+    assert source.reads == [tlp] and len(lines) == 1
+    assert f"encoded {tlp} train: {first.num_rows} rows; read {len(EXAMPLES[tlp])}" in lines[0]
+    same(first, second)
+    assert first.counts["read"] == first.num_examples == len(EXAMPLES[tlp])
+    assert first.fingerprint == second.fingerprint
+    encoded = TASKS[tlp.task].encode(EXAMPLES[tlp], tokenizer, Limits())
+    ids = encoded.columns["input_ids"]
+    assert (first.ragged("input_ids").values == ids.values).all()
+
+
+def test_columns_are_views_of_the_mapped_file(tokenizer, tmp_path):
+    split = encode_split(Memory(EXAMPLES), POS, "train", tokenizer, Limits(), tmp_path)
+    for array in (split.ragged("input_ids").values, split.flat("example")):
+        assert not array.flags.owndata and not array.flags.writeable
+
+
+def test_key_follows_everything_the_rows_depend_on(tokenizer, tmp_path):
+    source = Memory(EXAMPLES)
+
+    def fingerprint(source=source, tlp=POS, split="train", tokenizer=tokenizer, limits=Limits(),  # noqa: B008
+                    most=None):  # fmt: skip
+        return encode_split(source, tlp, split, tokenizer, limits, tmp_path, most).fingerprint
+
+    other_names = make_tokenizer()
+    other_names.model_input_names = ["input_ids", "attention_mask"]
+    keys = [
+        fingerprint(),
+        fingerprint(source=replace(source, content="two")),
+        fingerprint(split="dev"),
+        fingerprint(tlp=NLI),
+        fingerprint(tokenizer=make_tokenizer("abcde")),
+        fingerprint(tokenizer=other_names),
+        fingerprint(limits=Limits(max_length=64)),
+        fingerprint(limits=Limits(long_inputs="cut")),
+        fingerprint(most=2),
+    ]
+    assert len(set(keys)) == len(keys)
+    # What a tagging row does not depend on: QA's limits, and earlier calls of the tokenizer.
+    assert fingerprint(limits=Limits(qa_stride=64)) == keys[0]
+    tokenizer(["a b c", "d"], padding="max_length", truncation=True, max_length=5)
+    assert fingerprint() == keys[0]
+
+
+def test_max_examples_is_counted(tokenizer, tmp_path):
+    split = encode_split(Memory(EXAMPLES), POS, "train", tokenizer, Limits(), tmp_path, 2)
+    assert split.num_rows == 2 and split.counts == {"read": 3, "examples_over_max": 1}
+
+
+def flip_last_byte(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGES = {
+    "one bit": ("*.arrow", flip_last_byte),
+    "cut file": ("*.arrow", lambda path: os.truncate(path, path.stat().st_size // 2)),
+    "empty file": ("*.arrow", lambda path: os.truncate(path, 0)),
+    "cut note": ("*.json", lambda path: os.truncate(path, 20)),
+    "binary note": ("*.json", lambda path: path.write_bytes(b"\xff\xfe\x00")),
+    "note of another shape": ("*.json", lambda path: path.write_text("[1, 2]")),
+    "note without counts": ("*.json", lambda path: path.write_text('{"key": "", "sha256": ""}')),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_reported_and_repaired(damage, tokenizer, tmp_path):
+    source, lines = Memory(EXAMPLES), []
+    before = encode_split(source, POS, "train", tokenizer, Limits(), tmp_path)
+    pattern, spoil = DAMAGES[damage]
+    (path,) = tmp_path.glob(pattern)
+    # A new file: the old one stays whole for those who have it mapped.
+    old = path.rename(path.with_suffix(".old"))
+    path.write_bytes(old.read_bytes())
+    spoil(path)
+    after = encode_split(source, POS, "train", tokenizer, Limits(), tmp_path, log=lines.append)
+    assert len(source.reads) == 2 and len(lines) == 2
+    assert "is damaged and is made anew" in lines[0] and str(tmp_path) in lines[0]
+    same(before, after)
+    encode_split(source, POS, "train", tokenizer, Limits(), tmp_path)
+    assert len(source.reads) == 2
+
+
+def test_what_a_crash_leaves_behind_does_no_harm(tokenizer, tmp_path):
+    source = Memory(EXAMPLES)
+    encode_split(source, POS, "train", tokenizer, Limits(), tmp_path)
+    (note,) = tmp_path.glob("*.json")
+    note.unlink()  # died between the two renames
+    note.with_suffix(".tmp").write_bytes(b"half a file")  # died while writing
+    split = encode_split(source, POS, "train", tokenizer, Limits(), tmp_path)
+    assert len(source.reads) == 2 and split.num_rows == 3
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_unusable_folder_is_an_input_error(tokenizer, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"--cache-dir \S*file/cache: cannot be used: .*directory"):
+        encode_split(
+            Memory(EXAMPLES), POS, "train", tokenizer, Limits(), tmp_path / "file" / "cache"
+        )
+
+
+def test_errors_of_the_source_are_not_blamed_on_the_cache(tokenizer, tmp_path):
+    class Broken(Memory):
+        def read(self, tlp, split):
+            raise OSError("gone")
+
+    with pytest.raises(OSError, match="^gone$"):
+        encode_split(Broken(EXAMPLES), POS, "train", tokenizer, Limits(), tmp_path)
+
+
+def test_nothing_left_is_an_input_error(tokenizer, tmp_path):
+    source = Memory({NLI: [TextPair("a " * 200, "b", "neutral")]})
+    with pytest.raises(InputError, match="nli_en dev: nothing is left of 1 example"):
+        encode_split(source, NLI, "dev", tokenizer, Limits(long_inputs="cut"), tmp_path)
+    with pytest.raises(InputError, match="nli_en dev: nothing is left of 0 examples"):
+        encode_split(Memory({NLI: []}), NLI, "dev", tokenizer, Limits(), tmp_path)
+
+
+# Run as a process of its own: builds one split, slowly, and dies while reading if told to.
+WORKER = """
+    import importlib.util, os, signal, sys, time
+    spec = importlib.util.spec_from_file_location("test_cache", sys.argv[1])
+    t = importlib.util.module_from_spec(spec); sys.modules["test_cache"] = t
+    spec.loader.exec_module(t)
+
+    class Slow(t.Memory):
+        def read(self, tlp, split):
+            open(os.path.join(sys.argv[2], f"read-{os.getpid()}"), "w").close()
+            if sys.argv[3] == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(1)
+            return super().read(tlp, split)
+
+    ready = os.path.join(sys.argv[2], f"ready-{os.getpid()}")
+    open(ready, "w").close()
+    limit = time.monotonic() + 60
+    while sum(n.startswith("ready-") for n in os.listdir(sys.argv[2])) < int(sys.argv[4]):
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    split = t.encode_split(Slow(t.EXAMPLES), t.POS, "train", t.make_tokenizer(), t.Limits(),
+                           os.path.join(sys.argv[2], "cache"))
+    print(split.fingerprint, split.num_rows)
+"""
+
+
+def start(folder, what, together):
+    code = textwrap.dedent(WORKER)
+    command = [sys.executable, "-c", code, __file__, str(folder), what, str(together)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_two_processes_build_once(tmp_path):
+    workers = [start(tmp_path, "build", 2) for _ in range(2)]
+    results = [worker.communicate(timeout=120) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], results
+    assert results[0][0] == results[1][0] and results[0][0].endswith(" 3\n")
+    assert len(list(tmp_path.glob("read-*"))) == 1
+
+
+def test_a_killed_builder_holds_nobody_up(tokenizer, tmp_path):
+    worker = start(tmp_path, "die", 1)
+    worker.communicate(timeout=120)
+    assert worker.returncode == -signal.SIGKILL
+    source = Memory(EXAMPLES)
+    split = encode_split(source, POS, "train", tokenizer, Limits(), tmp_path / "cache")
+    assert source.reads == [POS] and split.num_rows == 3
