@@ -18,8 +18,8 @@ RUNS = {
         *("--reduce", "exact", "--head-average", "task", "--outer-momentum", "0.9"),
         *("--draw", "systematic", "--idle-heads", "momentum", "--weight-decay", "0.01"),
     ],
-    # At the paper's rate: the bias of the QA head has no gradient in theory (a shift of all logits),
-    # so AdamW turns the noise of its sums into steps as long as the rate.
+    # At the paper's rate: the bias of the QA head has no gradient in theory (a shift of all
+    # logits), so AdamW turns the noise of its sums into steps as long as the rate.
     "exact": ["--inner-lr", "3e-5", "--reduce", "exact"],
     "fp32": ["--inner-lr", "3e-5", "--reduce", "fp32"],
     "bf16": ["--inner-state", "average", "--reduce", "bf16"],
@@ -39,7 +39,9 @@ def results(tmp_path_factory, launch, meta_flags):
             for name, flags in RUNS.items()
         ]
         (folder / f"{world}.json").write_text(json.dumps(runs))
-        done = launch("tests/engine/workers/several_runs.py", [str(folder / f"{world}.json")], world)
+        done = launch(
+            "tests/engine/workers/several_runs.py", [str(folder / f"{world}.json")], world
+        )
         assert done.returncode == 0, done.stderr[:6000]
         for name in RUNS:
             output = folder / f"{name}-{world}"
