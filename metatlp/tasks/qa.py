@@ -114,7 +114,7 @@ class QuestionAnswering:
         score, index = sums.topk(min(SPANS, sums.shape[1]))
         first = index // longest
         spans = torch.stack([first, first + index % longest, score], dim=-1)
-        return list(spans.cpu().numpy())
+        return list(spans.detach().cpu().numpy())
 
     def decode(
         self, split: EncodedSplit, predictions: Sequence, examples: Sequence[Example]
