@@ -86,7 +86,7 @@ class Systematic:
     Bounds, after every slot, on (expected - count) of every arm:
     - probabilities constant: strictly between -1 and +1;
     - probabilities changing in any way: above -1 and below H_n = 1 + 1/2 + ... + 1/n. No rule that
-      does not know the future stays below H_n - 1 (docs/decisions/0101-systematic-draws.md).
+      does not know the future stays below H_n - 1 (docs/decisions/0005-systematic-draws.md).
     """
 
     def __init__(self, num_arms: int, seed: int) -> None:

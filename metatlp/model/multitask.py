@@ -38,11 +38,12 @@ class MultiTaskModel(nn.Module):
     def __init__(self, models: Mapping[str, PreTrainedModel]):
         super().__init__()
         self.models = nn.ModuleDict(models)
+        self._task_models = dict(models)
         _share_encoder(list(models.values()))
 
     def forward(self, task: str, inputs: Mapping[str, Tensor]) -> Any:
         """The task's model applied to (B, T) tensors input_ids, attention_mask, token_type_ids."""
-        return self.models[task](**inputs)
+        return self._task_models[task](**inputs)
 
     def named_uses(self) -> dict[str, tuple[nn.Parameter, frozenset[str]]]:
         """Canonical name -> (parameter, the tasks that use it), each parameter once.
@@ -50,7 +51,7 @@ class MultiTaskModel(nn.Module):
         Names are `encoder.<name in the base model>` and `head.<task>.<name in the task's model>`.
         """
         found: dict[int, tuple[str, nn.Parameter, set[str]]] = {}
-        for task, model in self.models.items():
+        for task, model in self._task_models.items():
             prefix = model.base_model_prefix + "."
             for name, parameter in model.named_parameters():
                 shared = name.startswith(prefix)
@@ -62,7 +63,7 @@ class MultiTaskModel(nn.Module):
 
     def export(self, task: str, folder: str | os.PathLike[str]) -> None:
         """Save the task's model so that its `AutoModelFor....from_pretrained` loads it."""
-        self.models[task].save_pretrained(folder)
+        self._task_models[task].save_pretrained(folder)
 
 
 def _share_encoder(models: list[PreTrainedModel]) -> None:
