@@ -26,7 +26,7 @@ from torch import Tensor
 from metatlp.data.prefetch import EpisodeLoader
 from metatlp.data.streams import BatchStream
 from metatlp.engine import checkpoint
-from metatlp.engine.args import PRESETS, DataArguments, MetaArguments, RunArguments, resolved
+from metatlp.engine.args import MetaArguments, RunArguments, resolved
 from metatlp.engine.build import (
     averaging_config,
     choose_sampler,
@@ -37,6 +37,7 @@ from metatlp.engine.build import (
 )
 from metatlp.engine.checks import check_invariants
 from metatlp.engine.command_line import parse_flags, run_script
+from metatlp.engine.data_args import DataArguments
 from metatlp.engine.evaluation import Evaluator
 from metatlp.engine.grid_data import GridData, load_grid
 from metatlp.engine.inner import InnerLoop, InnerState, SlotReport
@@ -44,6 +45,7 @@ from metatlp.engine.meta_step import meta_step
 from metatlp.engine.overview import score_lines
 from metatlp.engine.placement import Placement, start
 from metatlp.engine.plan import Slot, assign, build_queue, linear_decay
+from metatlp.engine.presets import preset_defaults
 from metatlp.engine.replicated import Replicated
 from metatlp.engine.run_log import RunLog, start_tracker, timed
 from metatlp.engine.run_state import RunState, distance
@@ -86,7 +88,7 @@ class Training:
 
 
 def main(argv: Sequence[str]) -> int:
-    data, meta, run = parse_flags(ARGUMENTS, PRESETS, __doc__.splitlines()[0], argv)
+    data, meta, run = parse_flags(ARGUMENTS, preset_defaults, __doc__.splitlines()[0], argv)
     placement = start(meta.reduce == "exact", run.report_to, run.output_dir)
     check_placement(meta, run, placement)
     log = RunLog(Path(run.output_dir), placement)

@@ -27,6 +27,7 @@ def choose_sampler(
     if meta.size_unit == "batches":
         sizes = [stream.batches_per_epoch for stream in streams.values()]
     if meta.sampler == "fixed":
+        assert meta.weights_file is not None
         names = [str(tlp) for tlp in grid_data.grid.tlps]
         weights = read_weights(Path(meta.weights_file), names)
         return build_sampler("fixed", sizes, seed=meta.seed, draw=meta.draw, weights=weights)

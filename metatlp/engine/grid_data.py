@@ -16,7 +16,7 @@ from metatlp.data.encoded import EncodedSplit
 from metatlp.data.hub import HubSource
 from metatlp.data.records import Source
 from metatlp.data.xtreme import XtremeFolder
-from metatlp.engine.args import DataArguments
+from metatlp.engine.data_args import DataArguments
 from metatlp.engine.evaluation import EvalSplit
 from metatlp.engine.placement import Placement
 from metatlp.errors import InputError

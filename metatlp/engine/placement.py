@@ -6,14 +6,30 @@ Knows Accelerate and the launchers' environment; knows no model and no data.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, gather_object
+from accelerate.utils import gather_object
 
 from metatlp.errors import InputError
+
+# What started a process says how many there are; the first of these that is set counts.
+_SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+_ADDRESS = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+# Settings of accelerate's YAML and command line that nothing here would obey.
+_REFUSED = {
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+}
+
+
+class AgreedError(InputError):
+    """An error that is raised on all ranks with the same message."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +63,17 @@ class Placement:
         messages = self.gather([None if error is None else str(error)])
         for message in messages:
             if message is not None:
-                raise InputError(message)
+                raise AgreedError(message)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What fails on one rank inside fails on all, at the end. Every rank takes part."""
+        met = None
+        try:
+            yield
+        except InputError as error:
+            met = error
+        self.agree(met)
 
     def describe(self) -> dict[str, Any]:
         """What the run's log says of the placement."""
@@ -73,28 +99,79 @@ def start(exact: bool, report_to: str, project_dir: str) -> Placement:
         InputError: the world is not what the launcher said, or a placement that is not supported.
     """
     cuda = torch.cuda.is_available()
+    check_launch(os.environ, torch.cuda.device_count() if cuda else 0)
+    announced = announced_processes(os.environ)
     if exact and cuda:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     log_with = None if report_to == "none" else report_to
-    accelerator = Accelerator(cpu=not cuda, log_with=log_with, project_dir=project_dir)
-    _check_world(accelerator)
+    try:
+        accelerator = Accelerator(cpu=not cuda, log_with=log_with, project_dir=project_dir)
+    except (torch.distributed.DistError, ValueError) as error:
+        raise InputError(f"the processes could not meet: {error}") from error
+    if accelerator.num_processes != announced:
+        raise InputError(
+            f"{announced} processes were announced, but this one sees {accelerator.num_processes}; "
+            "start them with an accelerate_configs/ YAML or torchrun (docs/launching.md)"
+        )
     return Placement(accelerator)
 
 
-def _check_world(accelerator: Accelerator) -> None:
-    announced = int(os.environ.get("WORLD_SIZE", "1"))
-    if accelerator.num_processes != announced:
+def announced_processes(environment: Mapping[str, str]) -> int:
+    """The number of processes that the launcher says it started.
+
+    `accelerate launch` starts one process, where several were asked for, in some of its modes
+    (docs/launching.md, Traps). It then sets MASTER_ADDR, but not WORLD_SIZE.
+
+    Raises:
+        InputError: no number, or such a launch.
+    """
+    name = next((name for name in _SIZES if name in environment), None)
+    if name is not None:
+        value = environment[name]
+        if not (value.isascii() and value.isdecimal() and int(value)):
+            raise InputError(f"{name}={value}: must be a number of processes")
+        return int(value)
+    if "ACCELERATE_MIXED_PRECISION" in environment and "MASTER_ADDR" in environment:
         raise InputError(
-            f"the launcher announced {announced} processes, but this one sees "
-            f"{accelerator.num_processes}; use an accelerate_configs/ YAML or torchrun"
+            "accelerate launch was asked for several processes, but started one; add --config_file "
+            "accelerate_configs/cpu_2.yaml or multi_gpu.yaml, or unset MASTER_ADDR if one is meant"
         )
-    if accelerator.mixed_precision not in ("no", "bf16"):
+    return 1
+
+
+def check_launch(environment: Mapping[str, str], num_gpus: int) -> None:
+    """What the launcher's variables must say, before any device is touched.
+
+    Args:
+        environment: of this process.
+        num_gpus: GPUs that this process sees.
+
+    Raises:
+        InputError: incomplete variables, more processes than GPUs, an unsupported setting.
+    """
+    announced = announced_processes(environment)
+    missing = [name for name in _ADDRESS if name not in environment]
+    if "WORLD_SIZE" in environment and announced > 1 and missing:
         raise InputError(
-            f"mixed_precision {accelerator.mixed_precision} is not supported; use no or bf16"
+            f"WORLD_SIZE={announced}, but {', '.join(missing)} not set; start the processes with "
+            "accelerate launch or torchrun"
         )
-    if accelerator.distributed_type in (DistributedType.DEEPSPEED, DistributedType.FSDP):
+    local_rank = environment.get("LOCAL_RANK", "0")
+    if num_gpus and local_rank.isdecimal() and int(local_rank) >= num_gpus:
         raise InputError(
-            f"{accelerator.distributed_type.value} is not supported: every rank holds the whole "
-            "model; use accelerate_configs/multi_gpu.yaml"
+            f"this machine has {num_gpus} GPUs, but more processes were started on it; each needs "
+            "a GPU of its own"
         )
+    precision = environment.get("ACCELERATE_MIXED_PRECISION", "no")
+    if precision not in ("no", "bf16"):
+        raise InputError(f"mixed_precision {precision} is not supported; use no or bf16")
+    for name, meant in _REFUSED.items():
+        if environment.get(name, "false").lower() == "true":
+            raise InputError(
+                f"{meant} is not supported: every rank holds the whole model; use "
+                "accelerate_configs/multi_gpu.yaml"
+            )
+    compiler = environment.get("ACCELERATE_DYNAMO_BACKEND", "no")
+    if compiler.lower() != "no":
+        raise InputError(f"dynamo_backend {compiler} is not supported; use no")

@@ -1,0 +1,26 @@
+"""How a flag is written down: a dataclass field with its help, its name, and the commonest rule.
+
+Knows no particular flag.
+"""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Any
+
+from metatlp.errors import InputError
+
+
+def flag(help_text: str, default: Any = None) -> Any:
+    return field(default=default, metadata={"help": help_text})
+
+
+def flag_name(fieldflag_name: str) -> str:
+    return "--" + fieldflag_name.replace("_", "-")
+
+
+def at_least(low: int, arguments: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(arguments, name)
+        if value is not None and value < low:
+            raise InputError(f"{flag_name(name)} {value}: must be {low} or more")
