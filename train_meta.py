@@ -29,8 +29,10 @@ from metatlp.engine import checkpoint
 from metatlp.engine.args import MetaArguments, RunArguments, resolved
 from metatlp.engine.build import (
     averaging_config,
+    check_encoder,
     choose_sampler,
     count_steps,
+    data_record,
     heads,
     inner_config,
     show_overview,
@@ -42,7 +44,7 @@ from metatlp.engine.evaluation import Evaluator
 from metatlp.engine.grid_data import GridData, load_grid
 from metatlp.engine.inner import InnerLoop, InnerState, SlotReport
 from metatlp.engine.meta_step import meta_step
-from metatlp.engine.overview import score_lines
+from metatlp.engine.overview import placement_lines, score_lines
 from metatlp.engine.placement import Placement, start
 from metatlp.engine.plan import Slot, assign, build_queue, linear_decay
 from metatlp.engine.presets import preset_defaults
@@ -93,10 +95,18 @@ def main(argv: Sequence[str]) -> int:
     check_placement(meta, run, placement)
     log = RunLog(Path(run.output_dir), placement)
     arguments = resolved(data, meta, run)
+    for line in placement_lines(placement.describe(), meta.meta_batch_size):
+        log.say(line)
+    with placement.together():
+        tokenizer = load_tokenizer(meta.tokenizer or meta.model)
+        padding = Padding.of(tokenizer)
     if not run.dry_run:
         log.open(arguments, resume=run.resume)
-    tokenizer = load_tokenizer(meta.tokenizer or meta.model)
     grid_data = load_grid(data, tokenizer, run.eval_examples, placement, log.say)
+    with placement.together():
+        check_encoder(meta.model, tokenizer, grid_data)
+    if not run.dry_run:
+        log.write_json("data.json", data_record(grid_data))
     streams = {
         tlp: BatchStream(split, tlp, data.batch_sizes()[tlp.task], meta.seed, data.batch_order)
         for tlp, split in grid_data.train.items()
@@ -125,7 +135,6 @@ def main(argv: Sequence[str]) -> int:
     strategy = Replicated(
         arena, state, inner_loop.stepped, averaging, inner, cost, placement.rank, placement.world
     )
-    padding = Padding.of(tokenizer)
     pin_memory = placement.device.type == "cuda"
     start_tracker(placement, run.report_to, arguments)
     with EpisodeLoader(streams, padding, meta.inner_steps, pin_memory) as loader:

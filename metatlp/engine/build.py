@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from metatlp.data.streams import BatchStream
 from metatlp.engine.args import MetaArguments
+from metatlp.engine.cost import Cost
 from metatlp.engine.grid_data import GridData
 from metatlp.engine.inner import InnerConfig
-from metatlp.engine.overview import Cost, grid_lines, run_lines
+from metatlp.engine.overview import (
+    choice_lines,
+    cost_lines,
+    count_lines,
+    grid_lines,
+    step_line,
+)
 from metatlp.engine.plan import num_meta_steps
 from metatlp.engine.replicated import AveragingConfig
 from metatlp.engine.run_log import RunLog
 from metatlp.engine.weights import read_weights
+from metatlp.errors import InputError
 from metatlp.grid import TLP
-from metatlp.model.multitask import HeadSpec, count_parameters
+from metatlp.model.multitask import HeadSpec, count_parameters, load_config
 from metatlp.sampling import Sampler, build_sampler
 from metatlp.tasks import TASKS
 
@@ -24,21 +33,25 @@ def choose_sampler(
 ) -> Sampler:
     """The sampler of the flags over the grid's arms."""
     sizes: list[float] = [split.num_examples for split in grid_data.train.values()]
-    if meta.size_unit == "batches":
+    if meta.unit == "batches":
         sizes = [stream.batches_per_epoch for stream in streams.values()]
     if meta.sampler == "fixed":
         assert meta.weights_file is not None
         names = [str(tlp) for tlp in grid_data.grid.tlps]
         weights = read_weights(Path(meta.weights_file), names)
         return build_sampler("fixed", sizes, seed=meta.seed, draw=meta.draw, weights=weights)
-    tau = (1.0 if meta.tau is None else meta.tau) if meta.sampler == "temp" else None
-    return build_sampler(meta.sampler, sizes, seed=meta.seed, draw=meta.draw, tau=tau)
+    return build_sampler(meta.sampler, sizes, seed=meta.seed, draw=meta.draw, tau=meta.temperature)
 
 
 def count_steps(meta: MetaArguments, streams: dict[TLP, BatchStream]) -> int:
-    batches = [stream.batches_per_epoch for stream in streams.values()]
-    num_steps = num_meta_steps(meta.epochs, batches, meta.meta_batch_size, meta.inner_steps)
+    """The number of meta steps: that of --epochs, or --max-meta-steps if that is less."""
+    num_steps = _steps_of_epochs(meta, streams)
     return min(num_steps, meta.max_meta_steps or num_steps)
+
+
+def _steps_of_epochs(meta: MetaArguments, streams: dict[TLP, BatchStream]) -> int:
+    batches = [stream.batches_per_epoch for stream in streams.values()]
+    return num_meta_steps(meta.epochs, batches, meta.meta_batch_size, meta.inner_steps)
 
 
 def averaging_config(meta: MetaArguments) -> AveragingConfig:
@@ -64,6 +77,65 @@ def heads(grid_data: GridData) -> dict[str, HeadSpec]:
     }
 
 
+def check_encoder(model: str, tokenizer: Any, grid_data: GridData) -> None:
+    """What an encoder must take: every id of the tokenizer, and every row of the data.
+
+    Raises:
+        InputError: it does not; the model would fail on them without saying why.
+    """
+    config = load_config(model, None)
+    if len(tokenizer) > config.vocab_size:
+        raise InputError(
+            f"--tokenizer: has {len(tokenizer)} word pieces, but --model {model} knows "
+            f"{config.vocab_size}"
+        )
+    positions = _positions(config)
+    if positions is None:
+        return
+    splits = [*grid_data.train.items(), *((t, s.encoded) for t, s in grid_data.dev.items())]
+    for tlp, split in splits:
+        longest = int(split.tokens.max())
+        if longest > positions:
+            flag = "--qa-max-length" if tlp.task == "qa" else "--max-length"
+            raise InputError(
+                f"{flag}: {tlp} has a row of {longest} word pieces, but --model {model} takes "
+                f"{positions} at most"
+            )
+
+
+def _positions(config: Any) -> int | None:
+    """The longest input of an encoder with learned positions, None for another one."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None or not getattr(config, "position_biased_input", True):
+        return None
+    # RoBERTa and its kin number positions from behind the padding token's id.
+    return positions - (config.pad_token_id + 1 if "roberta" in config.model_type else 0)
+
+
+def data_record(grid_data: GridData) -> dict[str, Any]:
+    """What data.json holds: per TLP and split the sizes, the fingerprint and all counts."""
+    splits = {
+        "train": grid_data.train,
+        "dev": {tlp: split.encoded for tlp, split in grid_data.dev.items()},
+    }
+    return {
+        "source": grid_data.source.describe(),
+        "splits": {
+            name: {
+                str(tlp): {
+                    "examples": split.num_examples,
+                    "rows": split.num_rows,
+                    "tokens": int(split.tokens.sum()),
+                    "fingerprint": split.fingerprint,
+                    "counts": split.counts,
+                }
+                for tlp, split in encoded.items()
+            }
+            for name, encoded in splits.items()
+        },
+    }
+
+
 def show_overview(
     log: RunLog,
     grid_data: GridData,
@@ -73,10 +145,23 @@ def show_overview(
     averaging: AveragingConfig,
     num_steps: int,
 ) -> None:
-    """The first lines of a run."""
-    cost = Cost(count_parameters(meta.model, heads(grid_data)), averaging)
-    placement = log.placement.describe()
-    lines = grid_lines(grid_data, streams, sampler.probs())
-    lines += run_lines(placement, cost, num_steps, meta.meta_batch_size, meta.inner_steps)
-    for line in lines:
+    """The first lines of a run, after those on the processes. Every rank takes part.
+
+    Raises:
+        InputError: the model cannot be had, or has not the heads that the tasks need.
+    """
+    assert meta.model is not None
+    placement = log.placement
+    num_parameters = 0
+    with placement.together():
+        num_parameters = count_parameters(meta.model, heads(grid_data))
+    num_batches = sum(stream.batches_per_epoch for stream in streams.values())
+    unlimited = _steps_of_epochs(meta, streams)
+    for line in (
+        *grid_lines(grid_data, streams, list(sampler.probs())),
+        *count_lines(grid_data.counts()),
+        *choice_lines(meta, placement.device.type == "cuda"),
+        step_line(meta, num_batches, unlimited, num_steps),
+        *cost_lines(Cost(num_parameters, averaging, placement.world)),
+    ):
         log.say(line)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from metatlp.data.cache import encode_split
 from metatlp.data.encoded import EncodedSplit
 from metatlp.data.hub import HubSource
@@ -112,6 +114,7 @@ class _Encoder:
         # locks make a rank wait for what another one is encoding.
         order = list(tlps)
         turn = self.rank % max(1, len(order))
+        turns = order[turn:] + order[:turn]
         found = {
             tlp: encode_split(
                 self.source,
@@ -121,11 +124,16 @@ class _Encoder:
                 self.limits,
                 self.cache_dir,
                 max_examples=max_examples,
-                log=self.log,
+                log=self._note,
             )
-            for tlp in order[turn:] + order[:turn]
+            for tlp in tqdm(turns, f"encode {split}", leave=False, disable=self.rank != 0)
         }
         return {tlp: found[tlp] for tlp in order}
+
+    def _note(self, line: str) -> None:
+        # What was counted while encoding is told once, for all files together (overview.py).
+        if not line.startswith("encoded "):
+            self.log(line)
 
     def for_scoring(self, tlp: TLP, encoded: EncodedSplit, max_examples: int | None) -> EvalSplit:
         return EvalSplit(encoded, lambda: self.source.read(tlp, "dev").examples[:max_examples])

@@ -1,59 +1,52 @@
-"""The first lines of a run: grid, sizes, probabilities, placement, cost. Nothing here acts."""
+"""The first lines of a run: processes, grid, probabilities, choices, steps, cost.
+
+Whatever was chosen without the user saying so stands in them. Knows words only: nothing here acts.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from metatlp.data.streams import BatchStream
+from metatlp.engine.args import MetaArguments
+from metatlp.engine.cost import Cost
 from metatlp.engine.grid_data import GridData
-from metatlp.engine.replicated import AveragingConfig
 from metatlp.grid import TLP
 from metatlp.tasks import TASKS
 
-_NOTEWORTHY = 5  # counts named per line before the rest is left to data.json
+_NAMED = 4  # TLPs named per count before the rest is left to data.json
+# Plain sizes, and what --max-examples and --eval-examples left out: told elsewhere, or once.
+_NOT_TOLD = ("read", "windows", "examples_over_max")
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Memory and communication of the replicated strategy.
+def placement_lines(placement: Mapping[str, Any], slots: int) -> list[str]:
+    """How many processes, on what; said before anything that takes time.
 
-    Per parameter, in float32 words: live, gradient, start, theta_0; exp_avg, exp_avg_sq, under
-    `average` with their starts; one total per averaged vector (two words under `exact`); velocity.
+    Args:
+        placement: Placement.describe(). slots: m.
     """
-
-    num_parameters: int
-    config: AveragingConfig
-
-    @property
-    def num_averaged(self) -> int:
-        return 3 if self.config.inner_state == "average" else 1
-
-    @property
-    def bytes_per_parameter(self) -> int:
-        total_bytes = 8 if self.config.reduce == "exact" else 4
-        words = 4 + 2 + (self.num_averaged - 1) + bool(self.config.momentum)
-        return 4 * words + total_bytes * self.num_averaged
-
-    @property
-    def memory(self) -> int:
-        """Bytes per rank, activations left out."""
-        return self.bytes_per_parameter * self.num_parameters
-
-    @property
-    def communication(self) -> int:
-        """Bytes that each rank puts into the all-reduce of one meta step."""
-        width = {"exact": 8, "fp32": 4, "bf16": 2}[self.config.reduce]
-        return width * self.num_averaged * self.num_parameters
+    world, threads = placement["processes"], placement["threads_per_process"]
+    each = "each " if world > 1 else ""
+    lines = [
+        f"{_number(world, 'process', 'processes')}, {each}on {placement['device']} with "
+        f"{_number(threads, 'thread')}; mixed precision {placement['mixed_precision']}"
+        + (f"; backend {placement['backend']}" if placement["backend"] else "")
+    ]
+    if world > slots:
+        lines.append(
+            f"note: {world - slots} of the {world} processes stay idle in every meta step, for "
+            f"--meta-batch-size is {slots}"
+        )
+    return lines
 
 
 def grid_lines(
     data: GridData, streams: Mapping[TLP, BatchStream], probs: Sequence[float]
 ) -> list[str]:
-    """A table of the TLPs that train, and what reading and encoding counted."""
+    """A table of the TLPs that train."""
     lines = [
-        f"{len(data.grid.tlps)} TLPs from {data.source.describe()}",
+        f"{_number(len(data.grid.tlps), 'TLP')} from {data.source.describe()}",
         f"{'TLP':<8}{'examples':>9}{'rows':>8}{'batch':>6}{'tokens/batch':>13}{'share':>8}"
         f"{'p':>8}{'dev':>7}",
     ]
@@ -68,14 +61,74 @@ def grid_lines(
     without = [str(tlp) for tlp in data.grid.tlps if tlp not in data.dev]
     if without:
         lines.append(f"no dev data, so not evaluated: {', '.join(without)}")
-    for split_name, per_tlp in data.counts().items():
-        for name, counts in per_tlp.items():
-            notes = [f"{key} {n}" for key, n in counts.items() if key != "read" and n]
-            if notes:
-                shown = ", ".join(notes[:_NOTEWORTHY])
-                more = f", and {len(notes) - _NOTEWORTHY} more" if len(notes) > _NOTEWORTHY else ""
-                lines.append(f"{name} {split_name}: read {counts.get('read', 0)}; {shown}{more}")
     return lines
+
+
+def count_lines(counts: Mapping[str, Mapping[str, Mapping[str, int]]]) -> list[str]:
+    """What was repaired, split, truncated or left out: one line per split and kind.
+
+    Args:
+        counts: GridData.counts(): split -> TLP -> kind -> number.
+    """
+    lines, left_out = [], []
+    for split, per_tlp in counts.items():
+        by_kind = _by_kind(per_tlp)
+        if over := by_kind.get("examples_over_max"):
+            left_out.append(f"{sum(over.values()):,} {split} examples")
+        for kind in sorted(by_kind.keys() - set(_NOT_TOLD)):
+            lines.append(f"  {split:<6}{kind}: {_largest(by_kind[kind])}")
+    if lines:
+        lines.insert(0, "counted while reading and encoding:")
+    if left_out:
+        lines.append(f"left out by --max-examples and --eval-examples: {', '.join(left_out)}")
+    return lines
+
+
+def choice_lines(meta: MetaArguments, cuda: bool) -> list[str]:
+    """The preset and what it and the other flags come to."""
+    sampler: str = meta.sampler
+    if meta.sampler == "temp":
+        chosen = "default" if meta.tau is None else "as given"
+        sampler = f"temp, tau {meta.temperature:g} ({chosen}), sizes in {meta.unit}"
+    clip = f"{meta.grad_clip:g}" if meta.grad_clip else "off"
+    deterministic = " (so CUDA operations are deterministic)" if cuda else ""
+    return [
+        f"preset {meta.preset}; seed {meta.seed}",
+        f"sampler: {sampler}; {meta.draw} draws",
+        f"inner steps: AdamW from {meta.inner_lr:g} linearly to 0, weight decay "
+        f"{meta.weight_decay:g}, clip {clip}, dropout {meta.dropout:g}; state "
+        f"{meta.inner_state}, idle heads {meta.idle_heads}",
+        f"meta step: beta {meta.meta_lr:g}, momentum {meta.outer_momentum:g}, heads averaged by "
+        f"{meta.head_average}, reduce {meta.reduce}"
+        + (deterministic if meta.reduce == "exact" else ""),
+    ]
+
+
+def step_line(meta: MetaArguments, num_batches: int, unlimited: int, num_steps: int) -> str:
+    """The number of meta steps, and why.
+
+    Args:
+        num_batches: sum over TLPs of batches per epoch. unlimited: steps without --max-meta-steps.
+    """
+    formula = (
+        f"{meta.epochs:g} epochs * {num_batches:,} batches // ({meta.meta_batch_size} slots * "
+        f"{meta.inner_steps} inner steps)"
+    )
+    if num_steps < unlimited:
+        return f"meta steps: {num_steps:,} (--max-meta-steps; {formula} = {unlimited:,})"
+    return f"meta steps: {num_steps:,} = {formula}"
+
+
+def cost_lines(cost: Cost) -> list[str]:
+    """Model size, memory by parts, and communication."""
+    parts = ", ".join(f"{part} {_size(n)}" for part, n in cost.memory().items())
+    per_parameter = sum(cost.bytes_per_parameter().values())
+    return [
+        f"memory per process: {_size(sum(cost.memory().values()))} + activations = "
+        f"{cost.num_parameters:,} parameters * {per_parameter} bytes ({parts})",
+        f"communication: {_size(cost.communication)} per process into the all-reduces of a meta "
+        "step",
+    ]
 
 
 def score_lines(step: int, scores: Mapping[TLP, Mapping[str, float]]) -> list[str]:
@@ -90,16 +143,30 @@ def score_lines(step: int, scores: Mapping[TLP, Mapping[str, float]]) -> list[st
     return lines
 
 
-def run_lines(
-    placement: Mapping[str, Any], cost: Cost, num_steps: int, slots: int, inner_steps: int
-) -> list[str]:
-    """Placement, model size, steps, memory and communication."""
-    where = ", ".join(f"{key} {value}" for key, value in placement.items() if value is not None)
-    sent = cost.communication if placement["processes"] > 1 else 0
-    return [
-        f"placement: {where}",
-        f"model: {cost.num_parameters:,} parameters; {cost.memory / 2**30:.2f} GiB per rank "
-        f"({cost.bytes_per_parameter} bytes per parameter), activations left out",
-        f"meta steps: {num_steps}, each {slots} slots of {inner_steps} inner steps; "
-        f"{sent / 2**20:.0f} MiB per rank into its all-reduce",
-    ]
+def _by_kind(per_tlp: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    """Kind -> TLP -> number, without zeros."""
+    found: dict[str, dict[str, int]] = {}
+    for tlp, counts in per_tlp.items():
+        for kind, number in counts.items():
+            if number:
+                found.setdefault(kind, {})[tlp] = number
+    return found
+
+
+def _largest(numbers: Mapping[str, int]) -> str:
+    """The sum and the TLPs with most of it."""
+    ordered = sorted(numbers.items(), key=lambda item: -item[1])
+    shown = ", ".join(f"{tlp} {n:,}" for tlp, n in ordered[:_NAMED])
+    more = f" and {len(ordered) - _NAMED} more TLPs" if len(ordered) > _NAMED else ""
+    return f"{sum(numbers.values()):,} ({shown}{more})"
+
+
+def _number(n: int, one: str, several: str | None = None) -> str:
+    return f"{n} {one if n == 1 else several or one + 's'}"
+
+
+def _size(num_bytes: int) -> str:
+    """Bytes in MiB below 1 GiB, else in GiB."""
+    if num_bytes < 2**30:
+        return f"{num_bytes / 2**20:.1f} MiB"
+    return f"{num_bytes / 2**30:.2f} GiB"

@@ -1,0 +1,63 @@
+"""Memory and communication of the replicated strategy, in bytes, activations left out.
+
+Knows what `replicated.py`, `arena.py` and the scripts hold per parameter; holds nothing itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metatlp.engine.replicated import AveragingConfig
+
+_FLOAT32 = 4
+_WIDTH = {"exact": 8, "fp32": 4, "bf16": 2}  # of an element in the all-reduce
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one rank holds and sends.
+
+    Attributes:
+        num_parameters: of the model, P.
+        config: says which vectors are averaged, and how.
+        world: number of ranks; a single one sends nothing.
+    """
+
+    num_parameters: int
+    config: AveragingConfig
+    world: int = 1
+
+    @property
+    def num_averaged(self) -> int:
+        """Vectors of length P that are averaged: theta, and under `average` both moments."""
+        return 3 if self.config.inner_state == "average" else 1
+
+    def bytes_per_parameter(self) -> dict[str, int]:
+        """Part -> bytes for each parameter.
+
+        parameters: live, gradient, start, and theta_0, from which the distance is measured.
+        moments: exp_avg and exp_avg_sq, with their starts where they are averaged.
+        totals: the sum of differences of every averaged vector, int64 under `exact`.
+        momentum: the outer velocity. wire: the bfloat16 copy of one total that is sent.
+        """
+        total = 8 if self.config.reduce == "exact" else _FLOAT32
+        wire = _WIDTH["bf16"] if self.config.reduce == "bf16" and self.world > 1 else 0
+        parts = {
+            "parameters": 4 * _FLOAT32,
+            "moments": (2 + self.num_averaged - 1) * _FLOAT32,
+            "totals": total * self.num_averaged,
+            "momentum": _FLOAT32 if self.config.momentum else 0,
+            "wire": wire,
+        }
+        return {name: width for name, width in parts.items() if width}
+
+    def memory(self) -> dict[str, int]:
+        """Part -> bytes per rank."""
+        return {k: width * self.num_parameters for k, width in self.bytes_per_parameter().items()}
+
+    @property
+    def communication(self) -> int:
+        """Bytes that each rank puts into the all-reduces of one meta step."""
+        if self.world == 1:
+            return 0
+        return _WIDTH[self.config.reduce] * self.num_averaged * self.num_parameters
