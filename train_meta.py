@@ -45,7 +45,7 @@ from metatlp.engine.grid_data import GridData, load_grid
 from metatlp.engine.inner import InnerLoop, InnerState, SlotReport
 from metatlp.engine.meta_step import meta_step
 from metatlp.engine.overview import placement_lines, score_lines
-from metatlp.engine.placement import Placement, start
+from metatlp.engine.placement import AgreedError, Placement, start
 from metatlp.engine.plan import Slot, assign, build_queue, linear_decay
 from metatlp.engine.presets import preset_defaults
 from metatlp.engine.replicated import Replicated
@@ -83,6 +83,7 @@ class Training:
     theta_0: Tensor
     num_steps: int
     arguments: dict[str, Any]
+    stop: StopRequest
 
     @property
     def folder(self) -> Path:
@@ -91,6 +92,13 @@ class Training:
 
 def main(argv: Sequence[str]) -> int:
     data, meta, run = parse_flags(ARGUMENTS, preset_defaults, __doc__.splitlines()[0], argv)
+    with StopRequest("stopped before the first meta step; there was nothing to save") as stop:
+        return run_training(data, meta, run, stop)
+
+
+def run_training(
+    data: DataArguments, meta: MetaArguments, run: RunArguments, stop: StopRequest
+) -> int:
     placement = start(meta.reduce == "exact", run.report_to, run.output_dir)
     check_placement(meta, run, placement)
     log = RunLog(Path(run.output_dir), placement)
@@ -153,6 +161,7 @@ def main(argv: Sequence[str]) -> int:
             arena.live.clone(),
             num_steps,
             arguments,
+            stop,
         )
         resume(training)
         finished = train(training)
@@ -163,30 +172,31 @@ def main(argv: Sequence[str]) -> int:
 
 
 def train(training: Training) -> bool:
-    """The outer loop of Algorithm 1. False if a signal stopped it before the last step."""
+    """The outer loop of Algorithm 1. False if a signal stopped it after one of its steps."""
     state, run = training.state, training.run
-    with StopRequest() as stop:
-        while state.step < training.num_steps:
-            queue = draw_queue(training)
-            elapsed = timed()
-            lr = linear_decay(training.meta.inner_lr, state.step, training.num_steps)
-            reports = meta_step(
-                state.strategy,
-                queue,
-                lambda slot, lr=lr: run_slot(training, slot, lr),
-                lr,
-                training.meta.meta_lr,
-            )
-            state.step += 1
-            stopped = record_step(training, reports, lr, elapsed, stop.received)
-            last = state.step == training.num_steps
-            if run.eval_every and state.step % run.eval_every == 0 and not (last or stopped):
-                evaluate(training)
-            if last or stopped or (run.save_every and state.step % run.save_every == 0):
-                save(training)
-            if stopped and not last:
-                say_stopped(training, stopped)
-                return False
+    training.stop.after_step()
+    while state.step < training.num_steps:
+        # After the save, so that a run that goes on from there makes it up.
+        if run.eval_every and state.step and state.step % run.eval_every == 0:
+            evaluate(training)
+        queue = draw_queue(training)
+        elapsed = timed()
+        lr = linear_decay(training.meta.inner_lr, state.step, training.num_steps)
+        reports = meta_step(
+            state.strategy,
+            queue,
+            lambda slot, lr=lr: run_slot(training, slot, lr),
+            lr,
+            training.meta.meta_lr,
+        )
+        state.step += 1
+        stopped = record_step(training, reports, lr, elapsed, training.stop.received)
+        last = state.step == training.num_steps
+        if last or stopped or (run.save_every and state.step % run.save_every == 0):
+            save(training)
+        if stopped:
+            say_stopped(training, stopped)
+            return False
     return True
 
 
@@ -268,39 +278,46 @@ def evaluate(training: Training) -> None:
 
 
 def save(training: Training) -> None:
-    """Write a checkpoint (main process)."""
-    if not training.placement.is_main:
-        return
-    state = training.state
-    fingerprints = training.grid_data.fingerprints()
-    as_json = state.as_json(training.arguments, fingerprints, training.log.num_records())
-    folder = training.folder / "checkpoints"
-    path = checkpoint.save(folder, state.step, as_json, state.tensors(), training.run.keep)
-    training.log.say(f"saved {path}")
+    """Write a checkpoint (main process). All ranks take part, so that an error ends them all."""
+    state, log = training.state, training.log
+    with training.placement.together():
+        if training.placement.is_main:
+            fingerprints = training.grid_data.fingerprints()
+            as_json = state.as_json(training.arguments, fingerprints, log.num_records())
+            folder, tensors = training.folder / "checkpoints", state.tensors()
+            path = checkpoint.save(folder, state.step, as_json, tensors, training.run.keep)
+            log.say(f"saved {path}")
 
 
 def resume(training: Training) -> None:
     """Take up the checkpoint that --resume asks for, if there is one. All ranks take part."""
-    if training.run.resume is None:
+    asked, state, log = training.run.resume, training.state, training.log
+    if asked is None:
         return
     folder = training.folder / "checkpoints"
-    error, saved = None, None
-    try:
-        saved = checkpoint.find(folder, training.run.resume, training.log.say)
+    with training.placement.together():
+        saved = checkpoint.find(folder, asked, log.say)
         if saved is not None:
-            training.state.restore(saved, training.arguments, training.grid_data.fingerprints())
-    except InputError as met:
-        error = met
-    training.placement.agree(error)
+            state.restore(saved, training.arguments, training.grid_data.fingerprints())
+    if len(set(training.placement.gather([state.step]))) > 1:
+        raise AgreedError(f"--resume: not all processes find the same checkpoints in {folder}")
+    with training.placement.together():
+        if training.placement.is_main:
+            for later in checkpoint.set_aside(folder, state.step):
+                log.say(f"set aside, being of a later step: {later}")
+            log.take_up(training.arguments, saved.state["num_records"] if saved else 0)
     if saved is None:
-        training.log.say(f"--resume auto: no checkpoint in {folder}; starting at step 0")
+        log.say(f"--resume auto: no checkpoint in {folder}; starting at step 0")
     else:
-        training.log.keep_records(saved.state["num_records"])
-        training.log.say(f"resumed {saved.path} after {training.state.step} meta steps")
+        log.say(f"resumed {saved.path} after {state.step} meta steps")
 
 
 def finish(training: Training) -> None:
     """Score the last theta and export one ordinary model per task. All ranks take part."""
+    training.stop.at_once(
+        "stopped after the last meta step, which is saved, but before the last evaluation and the "
+        "models were complete; for these give the same command with --resume auto"
+    )
     evaluate(training)
     folder = training.folder / "models"
     if training.placement.is_main:

@@ -27,7 +27,9 @@ from torch import Tensor
 from metatlp.errors import InputError
 
 FORMAT = 1
-_NAME = re.compile(r"step_(\d{6,})")
+MANIFEST, STATE = "manifest.json", "state.json"
+_CHECKPOINT = re.compile(r"step_([0-9]{6,})")
+_FILE = re.compile(r"[a-z_]+\.(json|safetensors)")
 
 
 @dataclass(frozen=True)
@@ -54,24 +56,25 @@ def save(
         tensors: kind -> name -> tensor, e.g. `theta`.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: the folder cannot be written, or the disk is full.
     """
     final = folder / f"step_{step:06d}"
     beside = folder / f".{final.name}.partial"
     try:
-        for leftover in folder.glob(".step_*"):
-            shutil.rmtree(leftover)
+        shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         _write(beside, {"format": FORMAT, "step": step, **state}, tensors)
-        if final.exists():
-            # Only a damaged or an outdated one can be in the way: runs move forward.
-            os.replace(final, folder / f".{final.name}.old")
+        set_aside(folder, step - 1)
         os.replace(beside, final)
         _flush(folder)
-    except OSError as error:
+        for old in _all(folder)[:-keep]:
+            _hide(old)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(beside, ignore_errors=True)
         raise InputError(f"--output-dir: cannot write a checkpoint: {error}") from error
-    for old in sorted(_all(folder))[:-keep] + sorted(folder.glob(".step_*")):
-        shutil.rmtree(old)
+    for leftover in folder.glob(".step_*"):
+        # What cannot be deleted stays hidden, and the next save tries again.
+        shutil.rmtree(leftover, ignore_errors=True)
     return final
 
 
@@ -81,18 +84,12 @@ def load(path: Path) -> Checkpoint:
     Raises:
         InputError: it is missing, partial or damaged; says which file.
     """
-    manifest = _read_json(path / "manifest.json")
-    try:
-        files = {str(name): str(entry["sha256"]) for name, entry in manifest["files"].items()}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path / 'manifest.json'}: not a manifest of ours") from error
-    for name, digest in files.items():
-        _verify(path / name, digest)
-    state = _read_json(path / "state.json")
+    names = _verify(path)
+    state = _read_json(path / STATE)
     if state.get("format") != FORMAT:
         raise InputError(f"{path}: format {state.get('format')}, but this version reads {FORMAT}")
     tensors = {}
-    for name in files:
+    for name in names:
         if name.endswith(".safetensors"):
             try:
                 tensors[name.removesuffix(".safetensors")] = load_file(path / name)
@@ -114,8 +111,8 @@ def find(folder: Path, resume: str, log: Callable[[str], None]) -> Checkpoint | 
     """
     if resume != "auto":
         return load(Path(resume))
-    found = sorted(_all(folder), reverse=True)
-    for path in found:
+    found = _all(folder)
+    for path in reversed(found):
         try:
             return load(path)
         except InputError as error:
@@ -125,8 +122,37 @@ def find(folder: Path, resume: str, log: Callable[[str], None]) -> Checkpoint | 
     return None
 
 
+def set_aside(folder: Path, step: int) -> list[Path]:
+    """Hide the checkpoints of later steps: of a run that goes on at `step` they are no part.
+
+    They are renamed to `.step_NNNNNN.old`, and deleted when the next checkpoint is whole.
+    Returns:
+        Their paths before.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    later = [path for path in _all(folder) if _step(path) > step]
+    try:
+        for path in later:
+            _hide(path)
+    except OSError as error:
+        raise InputError(f"--output-dir: cannot set a checkpoint aside: {error}") from error
+    return later
+
+
 def _all(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("step_*") if _NAME.fullmatch(path.name)]
+    """From the oldest to the newest."""
+    found = [path for path in folder.glob("step_*") if _CHECKPOINT.fullmatch(path.name)]
+    return sorted(found, key=_step)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step_"))
+
+
+def _hide(path: Path) -> None:
+    os.replace(path, path.with_name(f".{path.name}.old"))
 
 
 def _write(
@@ -135,12 +161,9 @@ def _write(
     for kind, named in tensors.items():
         on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}
         save_file(on_cpu, folder / f"{kind}.safetensors")
-    (folder / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
-    files = {
-        path.name: {"sha256": _digest(path), "bytes": path.stat().st_size}
-        for path in sorted(folder.iterdir())
-    }
-    (folder / "manifest.json").write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
+    (folder / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
+    files = {path.name: _describe(path) for path in sorted(folder.iterdir())}
+    (folder / MANIFEST).write_bytes(_as_manifest(files))
     for path in folder.iterdir():
         _flush(path)
     _flush(folder)
@@ -154,18 +177,35 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _digest(path: Path) -> str:
+def _as_manifest(files: Mapping[str, Any]) -> bytes:
+    return json.dumps({"files": files}, indent=1).encode()
+
+
+def _describe(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"sha256": digest, "bytes": path.stat().st_size}
 
 
-def _verify(path: Path, digest: str) -> None:
-    try:
-        found = _digest(path)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; the checkpoint is not whole") from error
-    if found != digest:
-        raise InputError(f"{path}: damaged (sha256 {found[:12]}..., expected {digest[:12]}...)")
+def _verify(folder: Path) -> list[str]:
+    """The names of the checkpoint's files, all of which are as they were written."""
+    manifest = folder / MANIFEST
+    listed = _read_json(manifest).get("files")
+    if not isinstance(listed, dict) or STATE not in listed or not all(map(_FILE.fullmatch, listed)):
+        raise InputError(f"{manifest}: damaged (not the manifest of a checkpoint)")
+    for name, entry in listed.items():
+        try:
+            intact = _describe(folder / name) == entry
+        except OSError as error:
+            raise InputError(
+                f"{folder / name}: {error.strerror}; not a whole checkpoint"
+            ) from error
+        if not intact:
+            raise InputError(f"{folder / name}: damaged (not what {MANIFEST} says of it)")
+    # To the letter, so that no byte of the manifest itself can change unseen.
+    if manifest.read_bytes() != _as_manifest(listed):
+        raise InputError(f"{manifest}: damaged (not as it was written)")
+    return list(listed)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -173,7 +213,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; not a whole checkpoint") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: damaged ({error})") from error
     if not isinstance(value, dict):
         raise InputError(f"{path}: damaged (a JSON object was expected)")

@@ -16,6 +16,7 @@ import torch
 from transformers import HfArgumentParser
 
 from metatlp.engine.placement import AgreedError
+from metatlp.engine.signals import Stopped
 from metatlp.errors import InputError
 
 _NOT_GIVEN = object()
@@ -93,7 +94,8 @@ def parse_flags(
 def run_script(main: Callable[[Sequence[str]], int]) -> NoReturn:
     """Run a script's main; an InputError is one line on standard error and exit code 2.
 
-    With several ranks an error that all of them have is printed by rank 0 alone.
+    With several ranks an error that all of them have is printed by rank 0 alone. A run that a
+    signal ended is one line on standard output and exit code 0.
     """
     try:
         code = main(sys.argv[1:])
@@ -104,6 +106,10 @@ def run_script(main: Callable[[Sequence[str]], int]) -> NoReturn:
             message = " ".join(str(error).split())
             print(f"{os.path.basename(sys.argv[0])}: error: {message}", file=sys.stderr, flush=True)
         code = 2
+    except Stopped as stopped:
+        if os.environ.get("RANK", "0") == "0":
+            print(stopped, flush=True)
+        code = 0
     sys.exit(code)
 
 

@@ -30,6 +30,7 @@ class RunLog:
     def __init__(self, folder: Path, placement: Placement):
         self.folder, self.placement = folder, placement
         self.metrics = folder / "metrics.jsonl"
+        self._occupied = False
         self._bar: tqdm | None = None
 
     def say(self, text: str) -> None:
@@ -41,14 +42,40 @@ class RunLog:
     def open(self, arguments: dict[str, Any], resume: str | None) -> None:
         """Write args.json: flags, versions, commit and placement, before any model is built.
 
+        A run that goes on does that in `take_up`, once nothing stands against it.
+
         Raises:
             InputError: the folder holds another run, or cannot be written.
         """
-        if not resume and (self.metrics.exists() or (self.folder / "checkpoints").exists()):
+        checkpoints = self.folder / "checkpoints"
+        self._occupied = self.metrics.exists() or checkpoints.exists()
+        own = resume == "auto" or (
+            resume is not None and Path(resume).resolve().parent == checkpoints.resolve()
+        )
+        if self._occupied and not own:
             raise InputError(
                 f"--output-dir {self.folder} holds a run; go on with --resume auto, or name another"
             )
         self.placement.gather([None])  # nobody writes before all have looked
+        if not self._occupied:
+            self._write_args(arguments)
+
+    def take_up(self, arguments: dict[str, Any], num_records: int) -> None:
+        """Go on with a run: renew args.json, and cut metrics.jsonl to `num_records` lines.
+
+        Raises:
+            InputError: args.json cannot be read or written.
+        """
+        if not self._occupied:
+            return
+        self._write_args(arguments)
+        lines = self._lines()
+        if len(lines) < num_records:
+            self.say(f"{self.metrics} holds {len(lines)} of the {num_records} lines before this")
+        elif lines:
+            os.truncate(self.metrics, sum(len(line) for line in lines[:num_records]))
+
+    def _write_args(self, arguments: dict[str, Any]) -> None:
         if not self.placement.is_main:
             return
         record = {
@@ -60,15 +87,28 @@ class RunLog:
             "placement": self.placement.describe(),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
-        self.write_json("args.json", record)
+        self.write_json("args.json", {**record, "earlier_starts": self._earlier_starts()})
+
+    def _earlier_starts(self) -> list[dict[str, Any]]:
+        """The records of args.json, oldest first, if the run has been started before."""
+        path = self.folder / "args.json"
+        if not path.exists():
+            return []
+        try:
+            last = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: {error}; move it away to go on") from error
+        return [*last.pop("earlier_starts", []), last]
 
     def write_json(self, name: str, value: Any) -> None:
         """A JSON file in the run directory (main process). Raises InputError if it cannot be."""
         if not self.placement.is_main:
             return
+        beside = self.folder / f".{name}.partial"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / name).write_text(json.dumps(value, indent=1), encoding="utf-8")
+            beside.write_text(json.dumps(value, indent=1), encoding="utf-8")
+            os.replace(beside, self.folder / name)
         except OSError as error:
             raise InputError(f"--output-dir {self.folder}: {error.strerror}") from error
 
@@ -76,18 +116,8 @@ class RunLog:
         """Lines in metrics.jsonl."""
         return len(self._lines())
 
-    def keep_records(self, number: int) -> None:
-        """Cut metrics.jsonl back to what stood in it when the checkpoint was saved."""
-        if not self.placement.is_main:
-            return
-        beside = self.metrics.with_suffix(".partial")
-        beside.write_text("".join(self._lines()[:number]), encoding="utf-8")
-        os.replace(beside, self.metrics)
-
-    def _lines(self) -> list[str]:
-        if not self.metrics.exists():
-            return []
-        return self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+    def _lines(self) -> list[bytes]:
+        return self.metrics.read_bytes().splitlines(keepends=True) if self.metrics.exists() else []
 
     def record(self, entry: dict[str, Any]) -> None:
         """Append one JSON object to metrics.jsonl."""

@@ -32,6 +32,7 @@ FREE_FLAGS = frozenset(
         "eval_examples",
         "keep",
         "output_dir",
+        "preset",  # a name for values of other flags
         "report_to",
         "resume",
         "save_every",
@@ -55,9 +56,11 @@ class RunState:
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Kind -> name -> tensor; padding is left out."""
-        return {kind: self.strategy.arena.views(flat) for kind, flat in self._vectors().items()} | {
-            "inner_steps": {"steps": self.strategy.state.steps}
-        }
+        views = self.strategy.arena.views
+        tensors = {kind: views(flat) for kind, flat in self._vectors().items()}
+        if self._keeps_moments():
+            tensors["inner_steps"] = {"steps": self.strategy.state.steps}
+        return tensors
 
     def as_json(
         self, arguments: Mapping[str, Any], fingerprints: Mapping[str, str], num_records: int
@@ -88,14 +91,15 @@ class RunState:
         """
         state, where = saved.state, saved.path
         _require_same_flags(where, state["arguments"], arguments)
-        for name, fingerprint in fingerprints.items():
-            if state["data"].get(name) != fingerprint:
+        for name in sorted(state["data"].keys() | fingerprints.keys()):
+            if state["data"].get(name) != fingerprints.get(name):
                 raise InputError(f"--resume: {where} was trained on other data for {name}")
         vectors = self._vectors()
         for kind, flat in vectors.items():
             self._copy_in(f"{where}/{kind}.safetensors", saved.tensors.get(kind, {}), flat)
         self.strategy.arena.live.copy_(self.strategy.theta.start)
-        self._restore_moments(saved.tensors["inner_steps"]["steps"])
+        if self._keeps_moments():
+            self._restore_moments(saved.tensors["inner_steps"]["steps"])
         try:
             self.sampler.load_state_dict(state["sampler"])
         except ValueError as error:
@@ -103,10 +107,14 @@ class RunState:
         self.step = state["step"]
         self.cursors = Counter({TLP.parse(name): n for name, n in state["cursors"].items()})
 
+    def _keeps_moments(self) -> bool:
+        # With `reset` every slot starts afresh: moments and step counts are left over, not state.
+        return self.strategy.config.inner_state != "reset"
+
     def _vectors(self) -> dict[str, Tensor]:
         strategy = self.strategy
         vectors = {"theta": strategy.theta.start}
-        if strategy.config.inner_state != "reset":
+        if self._keeps_moments():
             vectors["exp_avg"] = strategy.state.exp_avg
             vectors["exp_avg_sq"] = strategy.state.exp_avg_sq
         if strategy.velocity is not None:
@@ -139,7 +147,7 @@ def distance(a: Tensor, b: Tensor) -> float:
 
 
 def _require_same_flags(where: Any, saved: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
-    for name in arguments.keys() - FREE_FLAGS:
+    for name in sorted(arguments.keys() - FREE_FLAGS):
         if saved.get(name) != arguments[name]:
             flag = "--" + name.replace("_", "-")
             raise InputError(

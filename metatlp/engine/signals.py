@@ -1,20 +1,54 @@
-"""SIGTERM and SIGINT ask a run to stop after the running meta step."""
+"""SIGTERM and SIGINT end a run after its running meta step, or at once where nothing is lost.
+
+Knows processes; knows nothing of training.
+"""
 
 from __future__ import annotations
 
 import signal
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# Seconds in which signals count as one request: schedulers signal every process of a job, and
+# launchers pass on to their processes what they get.
+_ONE_REQUEST = 2.0
+
+
+class Stopped(BaseException):
+    """A signal ended the run; the message is one line for the user, the exit code 0.
+
+    Like KeyboardInterrupt not an Exception, so that nothing on the way takes it for an error.
+    """
 
 
 class StopRequest:
-    """Within the context the first signal sets `received`; a second one acts as usual."""
+    """Within the context the first signal asks the run to stop; a later one acts as usual.
 
-    def __init__(self) -> None:
+    Args:
+        outcome: what to tell the user when a signal ends the run at once, as it does until
+            `after_step` is called.
+
+    Attributes:
+        received: name of the signal that came first.
+    """
+
+    def __init__(self, outcome: str) -> None:
         self.received: str | None = None
+        self._outcome: str | None = outcome
+        self._since = 0.0
         self._before: dict[signal.Signals, Any] = {}
+
+    def after_step(self) -> None:
+        """From here on a signal is only noted in `received`. Raises Stopped if one came before."""
+        self._raise_if_received()
+        self._outcome = None
+
+    def at_once(self, outcome: str) -> None:
+        """From here on a signal raises Stopped; one that was noted does so now."""
+        self._outcome = outcome
+        self._raise_if_received()
 
     def __enter__(self) -> StopRequest:
         self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
@@ -26,13 +60,23 @@ class StopRequest:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._restore()
+        # A run that is ending because of a signal still passes over its repetitions.
+        if self.received is None:
+            self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = signal.Signals(number).name
-        self._restore()
+        now = time.monotonic()
+        if self.received is None:
+            self.received, self._since = signal.Signals(number).name, now
+            self._raise_if_received()
+        elif now - self._since > _ONE_REQUEST:
+            self._restore()
+            signal.raise_signal(number)
+
+    def _raise_if_received(self) -> None:
+        if self.received is not None and self._outcome is not None:
+            raise Stopped(f"{self.received}: {self._outcome}")
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        self._before = {}
