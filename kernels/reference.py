@@ -14,8 +14,9 @@ from torch import Tensor
 # Contributions are held to 2**62, so that a sum with weights that add to at most 1 cannot wrap.
 FIXED_POINT_LIMIT = 2.0**62
 
-# Elements per pass. On CPU the temporaries of one pass must stay in the cache; on an accelerator a
-# pass should be long but its temporaries small.
+# Elements per pass. On CPU the scratch of one pass must stay in the cache; on an accelerator a pass
+# should be long but its scratch small. Scratch is made once per call: giving it back to the
+# allocator after every pass costs more than the arithmetic.
 _CPU_CHUNK = 2**18
 _DEVICE_CHUNK = 2**26
 
@@ -38,12 +39,16 @@ def accumulate_delta_(
         OverflowError: a difference that is not finite, or over 2**(62 - exponent) in fixed point.
     """
     _check(total, live, start, exponent=exponent)
-    for part in _chunks(live):
-        delta = live[part] - start[part]
+    parts = _chunks(live)
+    scratch = torch.empty_like(live[parts[0]]) if parts else live
+    fixed = scratch if exponent is None else torch.empty_like(scratch, dtype=torch.int64)
+    for part in parts:
+        length = part.stop - part.start
+        delta = torch.sub(live[part], start[part], out=scratch[:length])
         if exponent is None:
             total[part].add_(delta, alpha=weight)
         else:
-            total[part].add_(_to_fixed_point(delta, weight, exponent))
+            total[part].add_(_to_fixed_point(delta, weight, exponent, out=fixed[:length]))
         live[part].copy_(start[part])
 
 
@@ -73,26 +78,33 @@ def apply_delta_(
         ValueError: shapes, dtypes or layouts that do not fit.
     """
     _check(total, live, start, *([] if velocity is None else [velocity]), exponent=exponent)
-    for part in _chunks(live):
-        step = total[part] if exponent is None else total[part].double().mul_(2.0**-exponent)
+    parts = _chunks(live)
+    # Float64, so that the total is rounded once, when it is stored.
+    scratch = torch.empty_like(live[parts[0]], dtype=torch.float64) if parts else live
+    for part in parts:
+        step = scratch[: part.stop - part.start].copy_(total[part])
+        if exponent is not None:
+            step.mul_(2.0**-exponent)
         if velocity is not None:
-            u = velocity[part].mul_(momentum).add_(step.float())
-            step = step + momentum * u if nesterov else u
-        # Float64 here, so that the fixed-point total is rounded once, when it is stored.
-        start[part].copy_(start[part] + beta * step)
+            u = velocity[part].mul_(momentum).add_(step)
+            step = step.add_(u, alpha=momentum) if nesterov else step.copy_(u)
+        start[part].copy_(step.mul_(beta).add_(start[part]))
         live[part].copy_(start[part])
         total[part].zero_()
 
 
-def _to_fixed_point(delta: Tensor, weight: float, exponent: int) -> Tensor:
-    # NaN and inf compare false, so they are refused here too.
-    if delta.numel() and not bool(delta.abs().amax() * 2.0**exponent <= FIXED_POINT_LIMIT):
+def _to_fixed_point(delta: Tensor, weight: float, exponent: int, out: Tensor) -> Tensor:
+    """`round(weight * delta * 2**exponent)` in `out`; `delta` is overwritten."""
+    low, high = torch.stack(torch.aminmax(delta)).tolist()
+    limit = FIXED_POINT_LIMIT * 2.0**-exponent
+    # NaN compares false, so it is refused here too.
+    if not (-limit <= low and high <= limit):
         raise OverflowError(
-            f"a difference of {delta.abs().amax().item():g} does not fit 64-bit fixed point "
-            f"with {exponent} fractional bits (limit {FIXED_POINT_LIMIT * 2.0**-exponent:g})"
+            f"a difference of {max(-low, high):g} does not fit 64-bit fixed point "
+            f"with {exponent} fractional bits (limit {limit:g})"
         )
     # float32 holds weight * delta; scaling by a power of two and rounding above 2**24 are exact.
-    return delta.mul_(weight).mul_(2.0**exponent).round_().to(torch.int64)
+    return out.copy_(delta.mul_(weight * 2.0**exponent).round_())
 
 
 def _chunks(vector: Tensor) -> list[slice]:
