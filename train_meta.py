@@ -57,6 +57,7 @@ from metatlp.model.arena import Arena
 from metatlp.model.multitask import (
     MultiTaskModel,
     build_model,
+    load_config,
     load_tokenizer,
 )
 from metatlp.tasks import TASKS
@@ -106,6 +107,7 @@ def run_training(
     for line in placement_lines(placement.describe(), meta.meta_batch_size):
         log.say(line)
     with placement.together():
+        load_config(meta.model, meta.dropout)
         tokenizer = load_tokenizer(meta.tokenizer or meta.model)
         padding = Padding.of(tokenizer)
     if not run.dry_run:
@@ -125,15 +127,16 @@ def run_training(
     show_overview(log, grid_data, streams, sampler, meta, averaging, num_steps)
     if run.dry_run:
         return 0
-    model = build_model(
-        meta.model,
-        heads(grid_data),
-        seed=meta.seed,
-        dropout=meta.dropout,
-        attention=meta.attention,
-        from_config=meta.from_config,
-        gradient_checkpointing=meta.gradient_checkpointing,
-    ).to(placement.device)
+    with placement.together():
+        model = build_model(
+            meta.model,
+            heads(grid_data),
+            seed=meta.seed,
+            dropout=meta.dropout,
+            attention=meta.attention,
+            from_config=meta.from_config,
+            gradient_checkpointing=meta.gradient_checkpointing,
+        ).to(placement.device)
     arena = Arena(model.named_uses())
     inner = inner_config(meta)
     state = InnerState.zeros(arena)

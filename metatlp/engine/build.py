@@ -106,7 +106,8 @@ def check_encoder(model: str, tokenizer: Any, grid_data: GridData) -> None:
 def _positions(config: Any) -> int | None:
     """The longest input of an encoder with learned positions, None for another one."""
     positions = getattr(config, "max_position_embeddings", None)
-    if positions is None or not getattr(config, "position_biased_input", True):
+    # -1 and no biased input: relative positions, of any length (XLNet; DeBERTa).
+    if not positions or positions < 0 or not getattr(config, "position_biased_input", True):
         return None
     # RoBERTa and its kin number positions from behind the padding token's id.
     return positions - (config.pad_token_id + 1 if "roberta" in config.model_type else 0)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ from metatlp.seeds import derive_seed
 # Its reports of missing heads and its progress bars say nothing that our first lines do not.
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
+
+_MESSAGE = 300  # characters kept of an error of transformers
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,12 @@ def _share_encoder(models: list[PreTrainedModel]) -> None:
     shared: dict[str, nn.Module] = {}
     for model in models:
         base = model.base_model
-        assert not list(base.named_parameters(recurse=False)), (
-            "parameters outside the encoder's children"
-        )
+        own = [name for name, _ in base.named_parameters(recurse=False)]
+        if own:
+            raise InputError(
+                f"--model: {type(base).__name__} has parameters of its own ({', '.join(own)}), "
+                "which the tasks' models cannot share"
+            )
         for name, child in list(base.named_children()):
             setattr(base, name, shared.setdefault(name, child))
 
@@ -87,10 +93,10 @@ def load_config(name: str, dropout: float | None) -> Any:
     Raises:
         InputError: no such folder or hub id, or no configuration in it.
     """
-    try:
+    if name.startswith(("/", ".", "~")) and not os.path.isdir(name):
+        raise InputError(f"--model {name}: no such folder")
+    with _errors_named(f"--model {name}"):
         config = AutoConfig.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"--model {name}: {_first_line(error)}") from error
     if dropout is not None:
         for key in config.to_dict():
             if key.endswith(("dropout", "dropout_prob")) and "layer" not in key:
@@ -153,12 +159,13 @@ def load_tokenizer(name: str) -> Any:
     Raises:
         InputError: it cannot be had, or there is only a slow one.
     """
-    try:
+    with _errors_named(f"--tokenizer {name}"):
         tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"--tokenizer {name}: {_first_line(error)}") from error
     if not tokenizer.is_fast:
         raise InputError(f"--tokenizer {name}: a fast tokenizer is needed (a tokenizer.json)")
+    # transformers builds a tokenizer of special tokens only where it finds no file of one.
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise InputError(f"--tokenizer {name}: no vocabulary found")
     return tokenizer
 
 
@@ -170,13 +177,21 @@ def _task_model(
         config.label2id = {label: i for i, label in enumerate(head.labels)}
     options: dict[str, Any] = {"attn_implementation": attention, "dtype": torch.float32}
     auto: Any = head.auto_class
-    try:
+    with _errors_named(f"--model {name}"):
         if from_config:
-            return auto.from_config(config, **options)
-        return auto.from_pretrained(name, config=config, **options)
-    except (OSError, ValueError) as error:
-        raise InputError(f"--model {name}: {_first_line(error)}") from error
+            model = auto.from_config(config, **options)
+        else:
+            model = auto.from_pretrained(name, config=config, **options)
+    return model
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+@contextmanager
+def _errors_named(what: str) -> Iterator[None]:
+    """Make whatever transformers raises while loading the user's files an InputError."""
+    try:
+        yield
+    except Exception as error:
+        # Its kinds of errors are many, and tokenizers raises plain Exception.
+        text = " ".join(str(error).split())
+        kind = "" if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: "
+        raise InputError(f"{what}: {kind}{text[:_MESSAGE]}") from error
