@@ -169,7 +169,7 @@ class Replicated:
 
     def _set_exponents(self, inner_lr: float) -> None:
         # theta is the same on every rank, so the scales are too.
-        largest = self.theta.start.abs().amax().item()
+        largest = max(abs(end.item()) for end in torch.aminmax(self.theta.start))
         k = self.config.inner_steps
         self.theta.exponent = exponent_for(parameter_bound(self.inner, inner_lr, k, largest))
         for moment, bound in zip(self.moments, moment_bounds(self.inner, k), strict=False):
