@@ -240,11 +240,12 @@ def record_step(
     state = training.state
     if training.run.debug:
         check_invariants(state.strategy, training.model, training.placement)
-    entry = {"reports": [asdict(report) for report in reports], "signal": signal_name}
+    own = [asdict(report) | {"loss": report.loss} for report in reports]
+    entry = {"reports": own, "signal": signal_name}
     gathered = training.placement.gather([entry])
     slots = sorted((r for e in gathered for r in e["reports"]), key=lambda r: r["slot"])
     tokens, seconds = sum(r["tokens"] for r in slots), elapsed()
-    loss = sum(sum(r["losses"]) / len(r["losses"]) for r in slots) / len(slots)
+    loss = sum(r["loss"] for r in slots) / len(slots)
     moved = distance(state.strategy.theta.start, training.theta_0)
     training.log.record(
         {

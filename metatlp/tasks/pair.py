@@ -22,9 +22,6 @@ from metatlp.tasks.metrics import accuracy, macro_f1
 from metatlp.tasks.pieces import Layout, encode_texts
 from metatlp.tasks.task import Batch, Encoded, Limits, Padding, collate_flat, collate_inputs
 
-RELATIONS = ("entailment", "neutral", "contradiction")
-SAME_MEANING = ("0", "1")
-
 
 @dataclass(frozen=True)
 class PairClassification:

@@ -25,12 +25,6 @@ from metatlp.tasks.metrics import accuracy, entity_f1, macro_f1
 from metatlp.tasks.pieces import Layout, encode_words
 from metatlp.tasks.task import IGNORED, Batch, Encoded, Limits, Padding, collate_inputs
 
-UPOS = (
-    *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM"),
-    *("PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM", "VERB", "X"),
-)
-ENTITIES = ("O", "B-LOC", "I-LOC", "B-ORG", "I-ORG", "B-PER", "I-PER")
-
 
 @dataclass(frozen=True)
 class Tagging:
