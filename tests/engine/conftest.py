@@ -181,6 +181,7 @@ def start():
             command += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world}"]
         process = subprocess.Popen(
             [*command, str(ROOT / script), *arguments],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -205,3 +206,57 @@ def launch(start):
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     return run
+
+
+class Fork:
+    """A run of train_meta.py in a process of its own, whose signals are real."""
+
+    def __init__(self, server: subprocess.Popen, arguments: list[str], folder: Path):
+        self._server, self._out, self._err = server, folder / "out", folder / "err"
+        self._code: int | None = None
+        self._out.touch()
+        self._err.touch()
+        order = {"start": arguments, "out": str(self._out), "err": str(self._err)}
+        self.pid = self._ask(order)["pid"]
+
+    def _ask(self, order: dict) -> dict:
+        self._server.stdin.write(json.dumps(order) + "\n")
+        self._server.stdin.flush()
+        return json.loads(self._server.stdout.readline())
+
+    @property
+    def out(self) -> str:
+        return self._out.read_text()
+
+    @property
+    def err(self) -> str:
+        return self._err.read_text()
+
+    def kill(self, number: int) -> None:
+        assert self._code is None
+        os.kill(self.pid, number)  # still ours, even if it has ended: nobody has waited for it
+
+    def ended(self) -> bool:
+        return Path(f"/proc/{self.pid}/stat").read_text().rsplit(")")[-1].split()[0] == "Z"
+
+    def wait(self) -> int:
+        """The exit code, or minus the number of the signal that killed it."""
+        self._code = self._ask({"wait": self.pid})["code"]
+        return self._code
+
+
+@pytest.fixture(scope="session")
+def fork(start, tmp_path_factory):
+    """Start train_meta.py in one process, seconds sooner than by a launch; returns a Fork."""
+    server = start("tests/engine/workers/forks.py", [])
+    running = []
+
+    def run(arguments: list[str]) -> Fork:
+        running.append(Fork(server, arguments, tmp_path_factory.mktemp("fork")))
+        return running[-1]
+
+    yield run
+    for process in running:
+        if process._code is None:
+            process.kill(signal.SIGKILL)
+            process.wait()
