@@ -1,0 +1,1 @@
+"""Parts of bench_meta_step.py; nothing here is installed."""

@@ -1,0 +1,126 @@
+"""The tables: text, Markdown and JSON from what was measured. Knows no model."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+MIB = 2**20
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Where the numbers come from."""
+    cpu_info = Path("/proc/cpuinfo")
+    lines = cpu_info.read_text().splitlines() if cpu_info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "device": gpu or "CPU",
+        "cpu": names[0] if names else platform.processor(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
+    """A Markdown table whose columns line up as text too."""
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    lines = [head, ["-" * width for width in widths], *rows]
+    return [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    ]
+
+
+def times_table(results: dict[str, Any]) -> list[str]:
+    rows = [
+        [
+            name,
+            *(f"{value:.3f}" for value in entry["seconds"]),
+            f"{entry['tokens_per_second']:,.0f}",
+            *(f"{value:.3f}" for value in entry["to_floor"]),
+        ]
+        for name, entry in results["variants"].items()
+    ]
+    head = ["variant", "p20 s", "p50 s", "p80 s", "tokens/s", "/floor p20", "p50", "p80"]
+    return table(head, rows)
+
+
+def memory_table(results: dict[str, Any]) -> list[str]:
+    """Measured peaks, and what the formula says lies in flat vectors, without activations."""
+    floor, rows = results["memory"]["floor"], []
+    for name, entry in results["memory"].items():
+        over = (entry["grown"] - floor["grown"]) / results["num_parameters"]
+        formula = entry["formula"]
+        rows.append(
+            [
+                name,
+                f"{entry['grown'] / MIB:,.0f}",
+                f"{over:+.1f}",
+                f"{formula} P" if formula else "",
+                f"{formula - floor['formula']:+d}" if formula else "",
+            ]
+        )
+    return table(
+        ["variant", "peak MiB", "over floor, B/parameter", "formula", "over floor, formula"], rows
+    )
+
+
+def breakdown_table(parts: dict[str, tuple[float, float]]) -> list[str]:
+    floor = parts["whole step"][1]
+    rows = [
+        [name, f"{1000 * ours:.1f}", f"{1000 * other:.1f}", f"{100 * (ours - other) / floor:+.2f}"]
+        for name, (ours, other) in parts.items()
+    ]
+    return table(["part of a meta step", "ours ms", "floor ms", "% of floor"], rows)
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The results file."""
+    lines = [
+        f"# Meta step, {results['machine']['device']}",
+        "",
+        f"Command: `{results['command']}`",
+        "",
+        *(f"- {key}: {value}" for key, value in results["machine"].items()),
+        f"- model: {results['num_parameters']:,} parameters",
+        f"- queue: {results['queue']}, k = {results['k']}; {results['rounds']} rounds, interleaved",
+        f"- agreement with the naive way after a step: {results['agreement']}",
+    ]
+    for title, body in sections(results):
+        lines += ["", f"## {title}", "", *body]
+    return "\n".join(lines) + "\n"
+
+
+def sections(results: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """Title and lines of every part that was measured."""
+    found = [("Time of a meta step; ratios are taken within a round", times_table(results))]
+    found.append(("Ratios (p20, p50, p80)", [f"- {line}" for line in results["ratios"]]))
+    if results.get("memory"):
+        found.append(("Peak memory above the start", memory_table(results)))
+    for name, parts in results.get("breakdown", {}).items():
+        found.append((f"Where the time goes ({name}; quickest step)", breakdown_table(parts)))
+    if results.get("ranks"):
+        found.append(("Over ranks", [f"- {line}" for line in results["ranks"]]))
+    return found
+
+
+def write(results: dict[str, Any], output: str | None) -> None:
+    """Print all sections; with `output` also write OUTPUT (Markdown) and a JSON file beside."""
+    for title, body in sections(results):
+        print("\n".join(["", title, *body]))
+    if output is None:
+        return
+    path = Path(output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(markdown(results), encoding="utf-8")
+    path.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(f"\nwritten: {path} and {path.with_suffix('.json')}", file=sys.stderr)
