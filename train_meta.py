@@ -101,7 +101,8 @@ def run_training(
     data: DataArguments, meta: MetaArguments, run: RunArguments, stop: StopRequest
 ) -> int:
     placement = start(meta.reduce == "exact", run.report_to, run.output_dir)
-    check_placement(meta, run, placement)
+    with placement.together():
+        check_placement(meta, run, placement)
     log = RunLog(Path(run.output_dir), placement)
     arguments = resolved(data, meta, run)
     for line in placement_lines(placement.describe(), meta.meta_batch_size):
@@ -111,7 +112,8 @@ def run_training(
         tokenizer = load_tokenizer(meta.tokenizer or meta.model)
         padding = Padding.of(tokenizer)
     if not run.dry_run:
-        log.open(arguments, resume=run.resume)
+        with placement.together():
+            log.open(arguments, resume=run.resume)
     grid_data = load_grid(data, tokenizer, run.eval_examples, placement, log.say)
     with placement.together():
         check_encoder(meta.model, tokenizer, grid_data)
@@ -121,7 +123,8 @@ def run_training(
         tlp: BatchStream(split, tlp, data.batch_sizes()[tlp.task], meta.seed, data.batch_order)
         for tlp, split in grid_data.train.items()
     }
-    sampler = choose_sampler(meta, grid_data, streams)
+    with placement.together():
+        sampler = choose_sampler(meta, grid_data, streams)
     num_steps = count_steps(meta, streams)
     averaging = averaging_config(meta)
     show_overview(log, grid_data, streams, sampler, meta, averaging, num_steps)
@@ -342,7 +345,8 @@ def check_placement(meta: MetaArguments, run: RunArguments, placement: Placement
     """Rules between flags and the world that the launcher made."""
     if meta.inner_state == "carry" and placement.world > 1:
         raise InputError(
-            f"--inner-state carry is sequential: it needs one process, not {placement.world}"
+            f"--inner-state carry is sequential: it needs one process, not {placement.world}; "
+            "or use --inner-state average"
         )
     if run.debug:
         if placement.world > 1:

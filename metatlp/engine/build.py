@@ -155,7 +155,7 @@ def show_overview(
     placement = log.placement
     num_parameters = 0
     with placement.together():
-        num_parameters = count_parameters(meta.model, heads(grid_data))
+        num_parameters = count_parameters(meta.model, heads(grid_data), meta.attention)
     num_batches = sum(stream.batches_per_epoch for stream in streams.values())
     unlimited = _steps_of_epochs(meta, streams)
     for line in (

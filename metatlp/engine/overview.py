@@ -27,9 +27,9 @@ def placement_lines(placement: Mapping[str, Any], slots: int) -> list[str]:
         placement: Placement.describe(). slots: m.
     """
     world, threads = placement["processes"], placement["threads_per_process"]
-    each = "each " if world > 1 else ""
+    each = ", each" if world > 1 else ""
     lines = [
-        f"{_number(world, 'process', 'processes')}, {each}on {placement['device']} with "
+        f"{_number(world, 'process', 'processes')}{each} on {placement['device']} with "
         f"{_number(threads, 'thread')}; mixed precision {placement['mixed_precision']}"
         + (f"; backend {placement['backend']}" if placement["backend"] else "")
     ]

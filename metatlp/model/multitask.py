@@ -142,14 +142,14 @@ def build_model(
     return model
 
 
-def count_parameters(name: str, heads: Mapping[str, HeadSpec]) -> int:
+def count_parameters(name: str, heads: Mapping[str, HeadSpec], attention: str = "sdpa") -> int:
     """Parameters of `build_model`'s result, without making them.
 
     Raises:
         InputError: as build_model.
     """
     with torch.device("meta"):
-        model = build_model(name, heads, seed=0, from_config=True)
+        model = build_model(name, heads, seed=0, attention=attention, from_config=True)
     return sum(parameter.numel() for parameter, _ in model.named_uses().values())
 
 

@@ -1,0 +1,113 @@
+"""What the launcher says, and errors of several processes. Few processes, no training."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from metatlp.engine.placement import announced_processes, check_launch
+from metatlp.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+WORLD = {"RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+ACCELERATE = {"ACCELERATE_MIXED_PRECISION": "no"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "processes"),
+    [
+        ({}, 1),
+        ({"MASTER_ADDR": "here"}, 1),  # exported by the user; nothing of accelerate launch
+        (ACCELERATE, 1),
+        ({**WORLD, "WORLD_SIZE": "2"}, 2),
+        ({**WORLD, **ACCELERATE, "WORLD_SIZE": "4", "SLURM_STEP_NUM_TASKS": "2"}, 4),
+        ({"SLURM_STEP_NUM_TASKS": "8"}, 8),
+        ({"OMPI_COMM_WORLD_SIZE": "3"}, 3),
+        ({**ACCELERATE, "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "1"}, 1),
+    ],
+)
+def test_announced_processes(environment, processes):
+    assert announced_processes(environment) == processes
+
+
+BAD_LAUNCHES = [
+    ({"WORLD_SIZE": "two"}, 0, "WORLD_SIZE=two: must be a number of processes"),
+    ({"WORLD_SIZE": "0"}, 0, "WORLD_SIZE=0: must be a number of processes"),
+    (
+        {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"},
+        0,
+        "WORLD_SIZE=2, but MASTER_ADDR, MASTER_PORT not set; start the processes with accelerate "
+        "launch or torchrun",
+    ),
+    (
+        {**ACCELERATE, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"},
+        0,
+        "accelerate launch was asked for several processes, but started one; add --config_file "
+        "accelerate_configs/cpu_2.yaml or multi_gpu.yaml, or unset MASTER_ADDR if one is meant",
+    ),
+    (
+        {**WORLD, "WORLD_SIZE": "2"},
+        1,
+        "this machine has 1 GPUs, but more processes were started on it; each needs a GPU of its "
+        "own",
+    ),
+    (
+        {"ACCELERATE_MIXED_PRECISION": "fp8"},
+        0,
+        "mixed_precision fp8 is not supported; use no or bf16",
+    ),
+    (
+        {"ACCELERATE_USE_FSDP": "true"},
+        0,
+        "FSDP is not supported: every rank holds the whole model; use "
+        "accelerate_configs/multi_gpu.yaml",
+    ),
+    (
+        {"ACCELERATE_DYNAMO_BACKEND": "INDUCTOR"},
+        0,
+        "dynamo_backend INDUCTOR is not supported; use no",
+    ),
+]
+
+
+@pytest.mark.parametrize(("environment", "num_gpus", "message"), BAD_LAUNCHES)
+def test_bad_launches(environment, num_gpus, message):
+    with pytest.raises(InputError) as caught:
+        check_launch(environment, num_gpus)
+    assert str(caught.value) == message
+
+
+def test_good_launches():
+    check_launch({}, 0)
+    check_launch({**WORLD, "WORLD_SIZE": "2", "ACCELERATE_DYNAMO_BACKEND": "NO"}, 2)
+
+
+def test_several_ranks_say_it_once(launch, meta_flags, tmp_path):
+    output = tmp_path / "run"
+    flags = ["--inner-state", "carry", "--output-dir", str(output)]
+    done = launch("train_meta.py", [*meta_flags, *flags], 2)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("train_meta.py:")]
+    assert done.returncode != 0 and not output.exists()
+    assert lines == [
+        "train_meta.py: error: --inner-state carry is sequential: it needs one process, not 2; or "
+        "use --inner-state average"
+    ]
+
+
+def test_accelerate_launch_that_starts_one_process(tmp_path):
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    flags = ["--data-dir", "DATA", "--model", "ENCODER", "--output-dir", str(tmp_path / "run")]
+    environment = {k: v for k, v in os.environ.items() if k not in {*WORLD, "WORLD_SIZE"}}
+    done = subprocess.run(
+        [*command, str(ROOT / "train_meta.py"), *flags],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment | {"CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode != 0 and not (tmp_path / "run").exists()
+    assert "train_meta.py: error: accelerate launch was asked for several processes" in done.stderr
