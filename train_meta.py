@@ -312,7 +312,7 @@ def resume(training: Training) -> None:
         if training.placement.is_main:
             for later in checkpoint.set_aside(folder, state.step):
                 log.say(f"set aside, being of a later step: {later}")
-            log.take_up(training.arguments, saved.state["num_records"] if saved else 0)
+            log.take_up(saved.state["num_records"] if saved else 0)
     if saved is None:
         log.say(f"--resume auto: no checkpoint in {folder}; starting at step 0")
     else:

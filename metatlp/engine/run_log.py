@@ -30,7 +30,8 @@ class RunLog:
     def __init__(self, folder: Path, placement: Placement):
         self.folder, self.placement = folder, placement
         self.metrics = folder / "metrics.jsonl"
-        self._occupied = False
+        # JSON files that wait for `take_up`, where a run goes on; None: none need to wait.
+        self._held: dict[str, Any] | None = None
         self._bar: tqdm | None = None
 
     def say(self, text: str) -> None:
@@ -42,43 +43,43 @@ class RunLog:
     def open(self, arguments: dict[str, Any], resume: str | None) -> None:
         """Write args.json: flags, versions, commit and placement, before any model is built.
 
-        A run that goes on does that in `take_up`, once nothing stands against it.
-
         Raises:
             InputError: the folder holds another run, or cannot be written.
         """
         checkpoints = self.folder / "checkpoints"
-        self._occupied = self.metrics.exists() or checkpoints.exists()
+        goes_on = self.metrics.exists() or checkpoints.exists()
         own = resume == "auto" or (
             resume is not None and Path(resume).resolve().parent == checkpoints.resolve()
         )
-        if self._occupied and not own:
+        if goes_on and not own:
             raise InputError(
                 f"--output-dir {self.folder} holds a run; go on with --resume auto, or name another"
             )
         self.placement.gather([None])  # nobody writes before all have looked
-        if not self._occupied:
-            self._write_args(arguments)
+        self._held = {} if goes_on else None
+        if self.placement.is_main:
+            self.write_json("args.json", self._start_record(arguments))
 
-    def take_up(self, arguments: dict[str, Any], num_records: int) -> None:
-        """Go on with a run: renew args.json, and cut metrics.jsonl to `num_records` lines.
+    def take_up(self, num_records: int) -> None:
+        """Nothing stands against going on: cut metrics.jsonl to `num_records` lines, and write the
+        JSON files that were held back.
 
         Raises:
-            InputError: args.json cannot be read or written.
+            InputError: one of them cannot be written.
         """
-        if not self._occupied:
+        if self._held is None:
             return
-        self._write_args(arguments)
+        held, self._held = self._held, None
+        for name, value in held.items():
+            self.write_json(name, value)
         lines = self._lines()
         if len(lines) < num_records:
             self.say(f"{self.metrics} holds {len(lines)} of the {num_records} lines before this")
         elif lines:
             os.truncate(self.metrics, sum(len(line) for line in lines[:num_records]))
 
-    def _write_args(self, arguments: dict[str, Any]) -> None:
-        if not self.placement.is_main:
-            return
-        record = {
+    def _start_record(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        return {
             "arguments": arguments,
             "command": sys.argv,
             "versions": {**{name: _version(name) for name in _PACKAGES}, "python": sys.version},
@@ -86,13 +87,13 @@ class RunLog:
             "machine": platform.platform(),
             "placement": self.placement.describe(),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "earlier_starts": self._earlier_starts(),
         }
-        self.write_json("args.json", {**record, "earlier_starts": self._earlier_starts()})
 
     def _earlier_starts(self) -> list[dict[str, Any]]:
-        """The records of args.json, oldest first, if the run has been started before."""
+        """The records of args.json, oldest first, if the run goes on."""
         path = self.folder / "args.json"
-        if not path.exists():
+        if self._held is None or not path.exists():
             return []
         try:
             last = json.loads(path.read_text(encoding="utf-8"))
@@ -103,6 +104,9 @@ class RunLog:
     def write_json(self, name: str, value: Any) -> None:
         """A JSON file in the run directory (main process). Raises InputError if it cannot be."""
         if not self.placement.is_main:
+            return
+        if self._held is not None:
+            self._held[name] = value
             return
         beside = self.folder / f".{name}.partial"
         try:
