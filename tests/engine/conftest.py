@@ -6,6 +6,7 @@ a small model can learn them.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import random
@@ -260,3 +261,16 @@ def fork(start, tmp_path_factory):
         if process._code is None:
             process.kill(signal.SIGKILL)
             process.wait()
+
+
+@pytest.fixture(scope="session")
+def train_meta():
+    """train_meta.py as a module of this process."""
+    before = list(sys.path)
+    spec = importlib.util.spec_from_file_location("train_meta", ROOT / "train_meta.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["train_meta"] = module
+    spec.loader.exec_module(module)
+    yield module
+    sys.path[:] = before
+    del sys.modules["train_meta"]

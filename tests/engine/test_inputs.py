@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
-import sys
 import types
-from pathlib import Path
 
 import pytest
 
 from metatlp.engine.args import MetaArguments, RunArguments
 from metatlp.errors import InputError
 
-ROOT = Path(__file__).resolve().parents[2]
 BART = {"model_type": "bart", "vocab_size": 100, "d_model": 16, "encoder_layers": 1}
 XLNET = {"model_type": "xlnet", "vocab_size": 100, "d_model": 16, "n_layer": 1, "n_head": 2}
 
 
-@pytest.fixture(scope="module")
-def main():
-    """main of train_meta.py, in this process."""
-    before = list(sys.path)
-    spec = importlib.util.spec_from_file_location("train_meta", ROOT / "train_meta.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["train_meta"] = module
-    spec.loader.exec_module(module)
-    yield module.main
-    sys.path[:] = before
-    del sys.modules["train_meta"]
-
-
 @pytest.fixture
-def fails(main, meta_flags, tmp_path):
+def fails(train_meta, meta_flags, tmp_path):
     """Run with the fixture's flags and more; the message, checked to be of one line."""
 
     def run(*flags):
         with pytest.raises(InputError) as caught:
-            main([*meta_flags, "--output-dir", str(tmp_path / "run"), *map(str, flags)])
+            train_meta.main([*meta_flags, "--output-dir", str(tmp_path / "run"), *map(str, flags)])
         assert not (tmp_path / "run" / "metrics.jsonl").exists()
         message = str(caught.value)
         assert "\n" not in message
@@ -148,12 +131,12 @@ def test_data_that_cannot_work(fails, flags, expected):
     assert fails(*flags).startswith(expected)
 
 
-def test_weights_file_that_is_not_there(main, meta_flags, tmp_path):
+def test_weights_file_that_is_not_there(train_meta, meta_flags, tmp_path):
     flags = [flag for flag in meta_flags if flag not in ("--sampler", "temp", "--tau")]
     flags.remove("5")  # of --tau; that of --meta-batch-size comes later
     more = ["--sampler", "fixed", "--weights-file", "/no", "--output-dir", str(tmp_path / "run")]
     with pytest.raises(InputError, match="^/no: cannot be read"):
-        main([*flags, *more])
+        train_meta.main([*flags, *more])
 
 
 def test_an_empty_folder(fails, tmp_path):
@@ -167,9 +150,8 @@ def test_the_world_must_be_what_was_announced(fails, monkeypatch):
     assert fails().startswith("8 processes were announced, but this one sees 1;")
 
 
-def test_debug_needs_one_process(main):
-    check = sys.modules["train_meta"].check_placement
+def test_debug_needs_one_process(train_meta):
     run = RunArguments(debug=True)
     two = types.SimpleNamespace(world=2)
     with pytest.raises(InputError, match=r"^--debug runs in one process, not 2$"):
-        check(MetaArguments(model="ENCODER"), run, two)
+        train_meta.check_placement(MetaArguments(model="ENCODER"), run, two)
