@@ -113,6 +113,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def prepare(arguments: BenchArguments, placement: Placement, num_steps: int) -> Workload:
+    assert arguments.model is not None
     k = 2 if arguments.quick else arguments.k
     return build_workload(
         arguments.data(), arguments.model, arguments.slots, k, num_steps, placement
