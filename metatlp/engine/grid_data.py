@@ -33,12 +33,14 @@ class GridData:
         grid: the TLPs that train, in the order of the sampler's arms.
         train: split of each of them.
         dev: split of those that have dev data.
+        cache_dir: where the encoded files lie.
     """
 
     source: Source
     grid: Grid
     train: dict[TLP, EncodedSplit]
     dev: dict[TLP, EvalSplit]
+    cache_dir: Path
 
     def counts(self) -> dict[str, dict[str, dict[str, int]]]:
         """Split -> TLP -> what was counted while reading and encoding."""
@@ -78,8 +80,8 @@ def load_grid(
         available = training_grid(source.tlps("train"), arguments.train_languages)
         grid = select(available, arguments.selection)
         with_dev = set(source.tlps("dev"))
-        loaded = GridData(source, grid, {}, {})
         encoder = _Encoder(source, arguments, tokenizer, placement, log)
+        loaded = GridData(source, grid, {}, {}, encoder.cache_dir)
         train = encoder.encode(grid.tlps, "train", arguments.max_examples)
         dev_tlps = [tlp for tlp in grid.tlps if tlp in with_dev]
         dev = encoder.encode(dev_tlps, "dev", eval_examples)

@@ -46,7 +46,8 @@ def grid_lines(
 ) -> list[str]:
     """A table of the TLPs that train."""
     lines = [
-        f"{_number(len(data.grid.tlps), 'TLP')} from {data.source.describe()}",
+        f"{_number(len(data.grid.tlps), 'TLP')} from {data.source.describe()}; encoded files in "
+        f"{data.cache_dir}",
         f"{'TLP':<8}{'examples':>9}{'rows':>8}{'batch':>6}{'tokens/batch':>13}{'share':>8}"
         f"{'p':>8}{'dev':>7}",
     ]
