@@ -185,6 +185,20 @@ def test_moved_between_one_rank_and_two(tmp_path, fork, to_end, start, launch, m
     assert_same(down, whole)
 
 
+def test_an_evaluation_that_a_stop_forestalled_is_made_up(tmp_path, fork, to_end, meta_flags):
+    arguments = [*meta_flags, "--max-meta-steps", "20", "--eval-every", "1", "--eval-examples", "2"]
+    whole, folder = tmp_path / "whole", tmp_path / "stopped"
+    to_end(arguments, whole)
+    process = fork([*arguments, "--output-dir", str(folder)])
+    poll(lambda: (folder / "metrics.jsonl").exists() or process.ended())
+    process.kill(signal.SIGTERM)
+    assert process.wait() == 0, process.err
+    assert records(folder)[-1].keys() >= {"slots"}, "stopped before the evaluation"
+    assert stopped_step(process.out) < 20
+    to_end([*arguments, "--resume", "auto"], folder)
+    assert_same(folder, whole)
+
+
 def test_a_named_checkpoint(tmp_path, to_end, flags, whole):
     folder = tmp_path / "run"
     shutil.copytree(whole, folder)
