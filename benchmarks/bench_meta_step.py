@@ -30,7 +30,7 @@ from meta_step.report import machine, write
 from meta_step.variants import Floor, Ours, Variant, agreement, builders
 from meta_step.workload import Workload, build_workload
 
-from metatlp.engine.command_line import FlagParser, run_script
+from metatlp.engine.command_line import parse_flags, run_script
 from metatlp.engine.cost import Cost
 from metatlp.engine.data_args import DataArguments
 from metatlp.engine.flags import at_least, flag
@@ -95,8 +95,7 @@ class BenchArguments:
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = FlagParser((BenchArguments,), __doc__.splitlines()[0])
-    (arguments,) = parser.parse_args_into_dataclasses(list(argv), look_for_args_file=False)
+    (arguments,) = parse_flags((BenchArguments,), lambda given: {}, __doc__.splitlines()[0], argv)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
