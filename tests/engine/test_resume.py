@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from transformers import BertConfig
 
+ROOT = Path(__file__).resolve().parents[2]
 STEPS = 8
 EVERY = ["--save-every", "2", "--eval-every", "3"]
 RUNS = {
@@ -159,7 +160,7 @@ def stopped_step(output: str) -> int:
 
 
 def test_moved_between_one_rank_and_two(tmp_path, fork, to_end, start, launch, meta_flags):
-    arguments = [*meta_flags, "--max-meta-steps", "60", "--outer-momentum", "0.9"]
+    arguments = [*meta_flags, "--max-meta-steps", "24", "--outer-momentum", "0.9"]
     arguments += ["--reduce", "exact", "--eval-every", "7", "--eval-examples", "2"]
     whole, up, down = (tmp_path / name for name in ("whole", "up", "down"))
     to_end(arguments, whole)
@@ -168,7 +169,7 @@ def test_moved_between_one_rank_and_two(tmp_path, fork, to_end, start, launch, m
     poll(lambda: (up / "metrics.jsonl").exists() or one.ended())
     one.kill(signal.SIGTERM)
     assert one.wait() == 0, one.err
-    assert 0 < stopped_step(one.out) < 60
+    assert 0 < stopped_step(one.out) < 24
     resumed = launch("train_meta.py", [*arguments, "--output-dir", str(up), "--resume", "auto"], 2)
     assert resumed.returncode == 0, resumed.stderr[-6000:]
     assert_same(up, whole)
@@ -180,7 +181,7 @@ def test_moved_between_one_rank_and_two(tmp_path, fork, to_end, start, launch, m
     poll(lambda: (down / "metrics.jsonl").exists() or two.poll() is not None)
     two.send_signal(signal.SIGTERM)
     out, _ = two.communicate(timeout=60)
-    assert 0 < stopped_step(out) < 60
+    assert 0 < stopped_step(out) < 24
     to_end([*arguments, "--resume", "auto"], down)
     assert_same(down, whole)
 
@@ -281,6 +282,24 @@ def other_data(grid_dir, tmp_path_factory) -> Path:
     path = folder / "udpos/train-hi.tsv"
     path.write_text(path.read_text().replace("dog", "cat"))
     return folder
+
+
+def test_ranks_that_find_different_checkpoints_are_refused(tmp_path, launch, flags, whole):
+    # As on two machines whose --output-dir is not shared.
+    script = tmp_path / "own_folder.py"
+    script.write_text(
+        "import os, runpy, sys\n"
+        "sys.argv[-1] += os.environ['RANK']\n"
+        f"runpy.run_path({str(ROOT / 'train_meta.py')!r}, run_name='__main__')\n"
+    )
+    shutil.copytree(whole, tmp_path / "run0")
+    before = tree(tmp_path / "run0")
+    arguments = [*flags, "--resume", "auto", "--output-dir", str(tmp_path / "run")]
+    refused = launch(script, arguments, 2)
+    assert refused.returncode == 1
+    assert refused.stderr.count("not all processes find the same checkpoints") == 1
+    assert tree(tmp_path / "run0") == before
+    assert not (tmp_path / "run1").exists()
 
 
 CHANGES = {
