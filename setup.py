@@ -1,4 +1,4 @@
-"""Packaging of metatlp: `kernels/` and `sampling/` at the root are installed as metatlp.kernels and metatlp.sampling."""
+"""Packaging: kernels/ and sampling/ are installed as metatlp.kernels and metatlp.sampling."""
 
 from setuptools import setup
 

@@ -114,7 +114,7 @@ def run_training(
     if not run.dry_run:
         with placement.together():
             log.open(arguments, resume=run.resume)
-    grid_data = load_grid(data, tokenizer, run.eval_examples, placement, log.say)
+    grid_data = load_grid(data, tokenizer, run.eval_examples, placement, log.say_here)
     with placement.together():
         check_encoder(meta.model, tokenizer, grid_data)
     if not run.dry_run:

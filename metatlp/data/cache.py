@@ -53,7 +53,7 @@ def encode_split(
     Args:
         tokenizer: a fast Hugging Face tokenizer.
         max_examples: only the first so many examples are encoded; None: all.
-        log: takes one line.
+        log: takes one line about each damaged file.
 
     Raises:
         InputError: no row is left, the cache cannot be written, or the split cannot be read.
@@ -68,7 +68,7 @@ def encode_split(
         # Another process may have encoded it meanwhile; damage has been reported above.
         found = entry.load(log=_silent)
         if found is None:
-            entry.store(_encode(source, tlp, split, tokenizer, limits, max_examples, log))
+            entry.store(_encode(source, tlp, split, tokenizer, limits, max_examples))
             found = entry.load(log)
     assert found is not None
     return found
@@ -81,7 +81,6 @@ def _encode(
     tokenizer: Any,
     limits: Limits,
     max_examples: int | None,
-    log: Log,
 ) -> Encoded:
     read = source.read(tlp, split)
     examples = read.examples[:max_examples]
@@ -89,11 +88,8 @@ def _encode(
     counts["examples_over_max"] = len(read.examples) - len(examples)
     encoded = TASKS[tlp.task].encode(examples, tokenizer, limits)
     encoded.counts.update(+counts)
-    num_rows = len(encoded.columns["example"])
-    if not num_rows:
+    if not len(encoded.columns["example"]):
         raise InputError(f"{tlp} {split}: nothing is left of {len(examples)} examples to encode")
-    shown = ", ".join(f"{name} {n}" for name, n in sorted(encoded.counts.items()))
-    log(f"encoded {tlp} {split}: {num_rows} rows; {shown}")
     return encoded
 
 

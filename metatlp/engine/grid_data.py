@@ -126,16 +126,11 @@ class _Encoder:
                 self.limits,
                 self.cache_dir,
                 max_examples=max_examples,
-                log=self._note,
+                log=self.log,
             )
             for tlp in tqdm(turns, f"encode {split}", leave=False, disable=self.rank != 0)
         }
         return {tlp: found[tlp] for tlp in order}
-
-    def _note(self, line: str) -> None:
-        # What was counted while encoding is told once, for all files together (overview.py).
-        if not line.startswith("encoded "):
-            self.log(line)
 
     def for_scoring(self, tlp: TLP, encoded: EncodedSplit, max_examples: int | None) -> EvalSplit:
         return EvalSplit(encoded, lambda: self.source.read(tlp, "dev").examples[:max_examples])

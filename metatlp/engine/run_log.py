@@ -40,6 +40,12 @@ class RunLog:
             tqdm.write(text, file=sys.stdout)
             sys.stdout.flush()
 
+    def say_here(self, text: str) -> None:
+        """A line about this process alone: from any rank, with its number."""
+        rank = self.placement.rank
+        tqdm.write(f"[rank {rank}] {text}" if rank else text, file=sys.stdout)
+        sys.stdout.flush()
+
     def open(self, arguments: dict[str, Any], resume: str | None) -> None:
         """Write args.json: flags, versions, commit and placement, before any model is built.
 
