@@ -6,6 +6,7 @@ Knows variants only through their interface, except where the parts of ours are 
 from __future__ import annotations
 
 import resource
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from meta_step.variants import Floor, Ours, Settings, Variant, builders
 from meta_step.workload import Workload
 
 PERCENTILES = (20, 50, 80)
+PARTS_STEPS = 4  # meta steps of which the parts are timed
 # What a meta step of ours is made of: (object, method, what it is called in the table).
 INNER_PARTS = {
     "_gradient": "forward, backward, zeroing",
@@ -77,8 +79,10 @@ def interleaved(
             variant.prepare(step)
             begun = clock.now()
             run_exactly(variant, step)
+            took = clock.now() - begun
+            print(f"round {step}: {variant.name} {took:.3f} s", file=sys.stderr, flush=True)
             if step >= warmup:
-                seconds[variant.name].append(clock.now() - begun)
+                seconds[variant.name].append(took)
     return dict(seconds)
 
 
@@ -106,7 +110,7 @@ def breakdown(work: Workload, reduce: str, inner_state: str) -> dict[str, tuple[
     settings = Settings()
     ours, floor = Ours(work, reduce, inner_state, settings), Floor(work, settings)
     rows: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for step in range(len(work.queues)):
+    for step in range(min(PARTS_STEPS, len(work.queues))):
         mine, theirs = _ours_in_parts(ours, step), _floor_in_parts(floor, step)
         for name in mine:
             rows[name].append((mine[name], theirs.get(name, 0.0)))
