@@ -184,6 +184,18 @@ def test_pairs_of_pawsx():
     assert result.counts == {"read": 3, "ns_rows": 1, "texts_empty": 1}
 
 
+def pawsx(*rows) -> Dataset:
+    columns = ("sentence1", "sentence2", "label")
+    return table(PAWSX, *({"id": 1, **dict(zip(columns, row, strict=True))} for row in rows))
+
+
+def test_rows_of_pawsx_without_texts_or_label_are_left_out():
+    rows = pawsx(("a", "b", 0), ("", "", 0), ("c", "d", -1), ("", "", -1), ("e", "f", None))
+    result = pairs_of(rows, ("sentence1", "sentence2"), PA_LABELS, "x")
+    assert result.examples == [TextPair("a", "b", "0")]
+    assert result.counts == {"read": 1, "pairs_empty": 2, "rows_without_label": 2}
+
+
 def test_questions_follow_the_rules_of_the_files():
     rows = squad((["cat"], [4]), (["the", "", "cow"], [11, -1, 3]), ([""], [-1]), ([], []))
     result = questions_of(rows, "x")
@@ -210,6 +222,10 @@ def nli(rows: Dataset):
     return lambda: pairs_of(rows, ("premise", "hypothesis"), NLI_LABELS, "hub x y")
 
 
+def pa(rows: Dataset):
+    return lambda: pairs_of(rows, ("sentence1", "sentence2"), PA_LABELS, "hub x y")
+
+
 def pos(rows: Dataset):
     return lambda: sentences_of(rows, "pos_tags", POS_TAGS, "hub x y")
 
@@ -229,7 +245,12 @@ GOOD = xnli(("a", "b", 0))
         ),
         pytest.param(nli(xnli(("a", "b", None))), "row 0: the label is hidden", id="no label"),
         pytest.param(nli(xnli((None, "b", 0))), "row 0: not two texts", id="no text"),
-        pytest.param(nli(xnli(("", "", 0))), "row 0: not two texts", id="empty texts"),
+        pytest.param(nli(xnli(("", "", 0))), "row 0: both texts are empty", id="empty texts"),
+        pytest.param(pa(pawsx(("", "", 0))), "no labelled example", id="only empty pairs"),
+        pytest.param(
+            pa(pawsx(("a", "b", -1), ("", "", 1))), "every label is hidden", id="only hidden labels"
+        ),
+        pytest.param(pa(pawsx((None, "b", 0))), "row 0: not two texts", id="no text in PA"),
         pytest.param(nli(xnli()), "no labelled example", id="no rows"),
         pytest.param(
             nli(GOOD.remove_columns("label")), "column 'label' is missing", id="no label column"

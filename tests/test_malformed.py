@@ -78,7 +78,9 @@ PAIRS = {
     "label with a space": (b"a\tb\t0\na\tb\t1 \n", 2, "unknown label '1 '"),
     "label of NLI": (b"a\tb\tneutral\n", 1, "unknown label 'neutral'"),
     "no label, as in MultiNLI": (b"a\tb\t-\n", 1, "unknown label '-'"),
-    "both texts empty": (b"a\tb\t0\n\t\t1\n", 2, "both texts are empty"),
+    "only rows without texts": (b"\t\t0\n\t\t1\n", 2, "no row of the file has texts"),
+    "row without texts and label": (b"a\tb\t0\n\t\t\n", 2, "unknown label ''"),
+    "row of spaces without a label": (b"a\tb\t0\n \t \t\n", 2, "unknown label ''"),
     "tagged file": (b"a\tO\n", 1, "2 columns, expected 3"),
 }
 
@@ -233,6 +235,13 @@ def test_pos_refuses_tags_of_another_tag_set(tmp_path):
 def test_nli_without_any_label(tmp_path):
     content = b"a\tb\t-\nc\td\t-\n"
     check(read_pairs, (NLI_LABELS,), tmp_path / "x.tsv", content, 2, "no row of the file")
+
+
+@pytest.mark.parametrize("row", ["\t\tneutral", '""\t""\tneutral', "\t\t-", "a\tb\t\t\tneutral"])
+def test_nli_without_both_texts(tmp_path, row):
+    good = "\t".join(["c", "d"] * (row.count("\t") // 2))
+    content = f"{good}\tneutral\n{row}\n".encode()
+    check(read_pairs, (NLI_LABELS,), tmp_path / "x.tsv", content, 2, "both texts are empty")
 
 
 @pytest.mark.parametrize("read", [read_squad, lambda path: read_tagged(path, NER_TAGS)])

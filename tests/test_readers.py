@@ -110,6 +110,23 @@ def test_pairs_without_translation_are_kept_and_counted(written):
     assert result.counts == {"read": 3, "ns_rows": 2}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\tb\t1\n\t\t0\nc\td\t0\n",
+        'a\tb\t1\r\n""\t""\t0\r\nc\td\t0\r\n',
+        "x\ty\ta\tb\t1\nx\ty\t\t\t0\nx\ty\tc\td\t0\n",
+        '"x\ty\ta\tb\t1\nx\ty\t\t\t0\nx\ty\tc\td\t0\n',
+    ],
+    ids=["three columns", "quoted", "five columns", "five columns without quoting"],
+)
+def test_pawsx_pairs_without_both_texts_are_left_out_and_counted(written, text):
+    result = read_pairs(written(text), PA_LABELS)
+    assert result.examples == [TextPair("a", "b", "1"), TextPair("c", "d", "0")]
+    verbatim = {"rows_verbatim": 1} if text.startswith('"') else {}
+    assert result.counts == {"read": 2, "pairs_empty": 1} | verbatim
+
+
 def test_pairs_multinli_spellings(written):
     text = "a\tb\tcontradictory\nc\td\t-\ne\tf\tcontradiction\n\tg\tneutral\n"
     result = read_pairs(written(text), NLI_LABELS)

@@ -15,9 +15,11 @@ import datasets
 from metatlp.data.plaintext import shown
 from metatlp.data.records import Example, ReadResult, TaggedSentence, TextPair
 from metatlp.data.squad import SquadError, build_question
+from metatlp.data.tsv import may_be_empty
 from metatlp.errors import InputError
 
-_HIDDEN = -1  # ClassLabel's number for a label that is not given
+# A label that is not given: a missing cell, or ClassLabel's number for it.
+_NOT_GIVEN = (None, -1)
 
 
 def sentences_of(
@@ -58,10 +60,11 @@ def pairs_of(
     """Rows of facebook/xnli or paws-x as text pairs.
 
     Returns:
-        The pairs. Counts: `ns_rows` and `texts_empty`, as in files.
+        The pairs. Counts: `ns_rows`, `texts_empty` and `pairs_empty`, as in files, and
+        `rows_without_label` (PA only: a hidden label among labelled ones, left out).
 
     Raises:
-        InputError: naming `where` and the row.
+        InputError: naming `where` and the row, or that every label is hidden.
     """
     _require(rows, (*columns, "label"), columns, where)
     name_of = _label_names(rows.features["label"], labels, f"{where}: label")
@@ -69,13 +72,21 @@ def pairs_of(
     examples: list[Example] = []
     for number, row in _numbered(rows, (*columns, "label")):
         first, second = row[columns[0]], row[columns[1]]
-        if not isinstance(first, str) or not isinstance(second, str) or not (first or second):
+        if not isinstance(first, str) or not isinstance(second, str):
             raise InputError(f"{where} row {number}: not two texts")
+        left_out = _left_out(first, second, row["label"]) if may_be_empty(labels) else None
+        if left_out:
+            counts[left_out] += 1
+            continue
+        if not first and not second:
+            raise InputError(f"{where} row {number}: both texts are empty")
         if row["label"] not in name_of:
             raise InputError(_label_fault(where, number, row["label"], labels))
         counts["texts_empty"] += not first or not second
         counts["ns_rows"] += first == "NS" or second == "NS"
         examples.append(TextPair(first, second, name_of[row["label"]]))
+    if not examples and counts["rows_without_label"]:
+        raise InputError(f"{where}: every label is hidden; labelled data is needed here")
     return _result(examples, counts, where)
 
 
@@ -118,6 +129,13 @@ def _require(
             raise InputError(f"{where}: column '{column}' holds no text but {feature}")
 
 
+def _left_out(first: str, second: str, label: Any) -> str | None:
+    """What a row of PA that is no example counts as."""
+    if not first and not second:
+        return "pairs_empty"
+    return "rows_without_label" if label in _NOT_GIVEN else None
+
+
 def _lists(*cells: Any) -> bool:
     return all(isinstance(cell, list) for cell in cells)
 
@@ -141,7 +159,7 @@ def _label_names(feature: Any, labels: tuple[str, ...], where: str) -> dict[Any,
 
 
 def _label_fault(where: str, number: int, value: Any, labels: tuple[str, ...]) -> str:
-    if value in (None, _HIDDEN):
+    if value in _NOT_GIVEN:
         return f"{where} row {number}: the label is hidden ({value}); labelled data is needed here"
     return f"{where} row {number}: unknown label {value!r}; expected one of {', '.join(labels)}"
 

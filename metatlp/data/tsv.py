@@ -85,9 +85,9 @@ def read_pairs(path: Path, labels: Collection[str]) -> ReadResult:
 
     Returns:
         The pairs. Counts: `ns_rows` (a text is `NS`: PAWS-X has no translation), `texts_empty`
-        (one of the two), `labels_respelled` (MultiNLI's `contradictory`), `rows_without_label`
-        (MultiNLI's `-`, left out), `rows_verbatim` (rows with `"` of a file without quoting),
-        `byte_order_mark`.
+        (one of the two), `pairs_empty` (both, left out; see `may_be_empty`), `labels_respelled`
+        (MultiNLI's `contradictory`), `rows_without_label` (MultiNLI's `-`, left out),
+        `rows_verbatim` (rows with `"` of a file without quoting), `byte_order_mark`.
 
     Raises:
         InputError: naming the file and the line of the first thing that is wrong.
@@ -105,7 +105,10 @@ def read_pairs(path: Path, labels: Collection[str]) -> ReadResult:
         if label not in label_of:
             raise InputError(f"{path}:{number}: {_label_fault(label, labels, number)}")
         if not first and not second:
-            raise InputError(f"{path}:{number}: both texts are empty")
+            if not may_be_empty(labels):
+                raise InputError(f"{path}:{number}: both texts are empty")
+            counts["pairs_empty"] += 1
+            continue
         meant = label_of[label]
         if meant is None:
             counts["rows_without_label"] += 1
@@ -115,8 +118,16 @@ def read_pairs(path: Path, labels: Collection[str]) -> ReadResult:
         counts["ns_rows"] += first == "NS" or second == "NS"
         examples.append(TextPair(first, second, meant))
     if not examples:
-        raise InputError(f"{path}:{len(lines)}: no row of the file has a label")
+        raise InputError(f"{path}:{len(lines)}: no row of the file has texts and a label")
     return _result(examples, counts)
+
+
+def may_be_empty(labels: Collection[str]) -> bool:
+    """Whether pairs with these labels may lack both texts, and are then left out and counted.
+
+    PAWS-X's translations have such rows (`TAB TAB 0`) where nothing was translated; XNLI has none.
+    """
+    return tuple(labels) == PA_LABELS
 
 
 def _result(examples: list[Example], counts: Counter[str]) -> ReadResult:
