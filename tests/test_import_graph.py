@@ -129,6 +129,25 @@ def test_no_pickle_and_no_remote_code():
     assert not found
 
 
+def loads_unguarded(node: ast.AST) -> bool:
+    """A from_pretrained or from_config without trust_remote_code, which transformers asks about."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+        return False
+    loads = node.func.attr in ("from_pretrained", "from_config")
+    return loads and "trust_remote_code" not in {keyword.arg for keyword in node.keywords}
+
+
+def test_every_load_refuses_remote_code():
+    # That the value is False is the test above.
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in [*SCRIPTS, *INSTALLED]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if loads_unguarded(node)
+    ]
+    assert not found
+
+
 def test_this_reader_sees_every_form():
     # So that the tests above can fail.
     source = "import os, kernels\ndef f():\n    from . import a\n    from ..b.c import d\n"
@@ -139,3 +158,9 @@ def test_this_reader_sees_every_form():
     for text in ("torch.load(p)", "f(trust_remote_code=True)", "np.load(p, allow_pickle=flag)"):
         assert any(unsafe(node) for node in ast.walk(ast.parse(text)))
     assert not any(unsafe(node) for node in ast.walk(ast.parse("f(trust_remote_code=False)")))
+    for call, bad in (
+        ("A.from_pretrained(n)", True),
+        ("auto.from_config(c, **options)", True),
+        ("A.from_pretrained(n, trust_remote_code=False)", False),
+    ):
+        assert any(loads_unguarded(node) for node in ast.walk(ast.parse(call))) == bad

@@ -42,7 +42,6 @@ class MultiTaskModel(nn.Module):
         super().__init__()
         self.models = nn.ModuleDict(models)
         self._task_models = dict(models)
-        _share_encoder(list(models.values()))
 
     def forward(self, task: str, inputs: Mapping[str, Tensor]) -> Any:
         """The task's model applied to (B, T) tensors input_ids, attention_mask, token_type_ids."""
@@ -69,22 +68,20 @@ class MultiTaskModel(nn.Module):
         self._task_models[task].save_pretrained(folder)
 
 
-def _share_encoder(models: list[PreTrainedModel]) -> None:
-    """Make every model's base hold the first one's children.
+def _share_encoder(model: PreTrainedModel, shared: dict[str, nn.Module]) -> None:
+    """Make the model's base hold the children in `shared`; those it is the first to have go there.
 
     Children, not the base itself: BERT's base has a pooler for sentence pairs and none for tagging.
     """
-    shared: dict[str, nn.Module] = {}
-    for model in models:
-        base = model.base_model
-        own = [name for name, _ in base.named_parameters(recurse=False)]
-        if own:
-            raise InputError(
-                f"--model: {type(base).__name__} has parameters of its own ({', '.join(own)}), "
-                "which the tasks' models cannot share"
-            )
-        for name, child in list(base.named_children()):
-            setattr(base, name, shared.setdefault(name, child))
+    base = model.base_model
+    own = [name for name, _ in base.named_parameters(recurse=False)]
+    if own:
+        raise InputError(
+            f"--model: {type(base).__name__} has parameters of its own ({', '.join(own)}), "
+            "which the tasks' models cannot share"
+        )
+    for name, child in list(base.named_children()):
+        setattr(base, name, shared.setdefault(name, child))
 
 
 def load_config(name: str, dropout: float | None) -> Any:
@@ -96,7 +93,7 @@ def load_config(name: str, dropout: float | None) -> Any:
     if name.startswith(("/", ".", "~")) and not os.path.isdir(name):
         raise InputError(f"--model {name}: no such folder")
     with _errors_named(f"--model {name}"):
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     if dropout is not None:
         for key in config.to_dict():
             if key.endswith(("dropout", "dropout_prob")) and "layer" not in key:
@@ -131,10 +128,13 @@ def build_model(
     """
     config = load_config(name, dropout)
     models: dict[str, PreTrainedModel] = {}
+    shared: dict[str, nn.Module] = {}
     with torch.random.fork_rng(devices=[]):
         for task, head in heads.items():
             torch.manual_seed(derive_seed(seed, "head", task))
             models[task] = _task_model(name, copy.deepcopy(config), head, attention, from_config)
+            # At once, so that there are never more than two encoders in memory.
+            _share_encoder(models[task], shared)
     model = MultiTaskModel(models)
     if gradient_checkpointing:
         for task_model in models.values():
@@ -160,7 +160,7 @@ def load_tokenizer(name: str) -> Any:
         InputError: it cannot be had, or there is only a slow one.
     """
     with _errors_named(f"--tokenizer {name}"):
-        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
+        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False)
     if not tokenizer.is_fast:
         raise InputError(f"--tokenizer {name}: a fast tokenizer is needed (a tokenizer.json)")
     # transformers builds a tokenizer of special tokens only where it finds no file of one.
@@ -179,9 +179,9 @@ def _task_model(
     auto: Any = head.auto_class
     with _errors_named(f"--model {name}"):
         if from_config:
-            model = auto.from_config(config, **options)
+            model = auto.from_config(config, trust_remote_code=False, **options)
         else:
-            model = auto.from_pretrained(name, config=config, **options)
+            model = auto.from_pretrained(name, config=config, trust_remote_code=False, **options)
     return model
 
 
