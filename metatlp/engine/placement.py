@@ -9,11 +9,12 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import InitProcessGroupKwargs, gather_object
 
 from metatlp.errors import InputError
 
@@ -26,6 +27,9 @@ _REFUSED = {
     "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
 }
+# How long a rank waits for another in a collective. PyTorch's own limits (10 minutes with NCCL, 30
+# with gloo) are for gradients; here ranks wait for the slowest evaluation, encoding or save.
+TIMEOUT = timedelta(hours=6)
 
 
 class AgreedError(InputError):
@@ -104,9 +108,16 @@ def start(exact: bool, report_to: str, project_dir: str) -> Placement:
     if exact and cuda:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
+        # It would fill every new tensor with NaN; nothing here reads what it has not written.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     log_with = None if report_to == "none" else report_to
     try:
-        accelerator = Accelerator(cpu=not cuda, log_with=log_with, project_dir=project_dir)
+        accelerator = Accelerator(
+            cpu=not cuda,
+            log_with=log_with,
+            project_dir=project_dir,
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=TIMEOUT)],
+        )
     except (torch.distributed.DistError, ValueError) as error:
         raise InputError(f"the processes could not meet: {error}") from error
     if accelerator.num_processes != announced:
