@@ -37,7 +37,7 @@ from metatlp.engine.build import (
     inner_config,
     show_overview,
 )
-from metatlp.engine.checks import check_invariants
+from metatlp.engine.checks import check_finite, check_invariants
 from metatlp.engine.command_line import parse_flags, run_script
 from metatlp.engine.data_args import DataArguments
 from metatlp.engine.evaluation import Evaluator
@@ -151,7 +151,9 @@ def run_training(
     )
     pin_memory = placement.device.type == "cuda"
     start_tracker(placement, run.report_to, arguments)
-    with EpisodeLoader(streams, padding, meta.inner_steps, pin_memory) as loader:
+    # This step's queue and the next one's, with room for draws that a learning sampler changed.
+    waiting = 4 * meta.meta_batch_size
+    with EpisodeLoader(streams, padding, meta.inner_steps, waiting, pin_memory) as loader:
         training = Training(
             meta,
             run,
@@ -241,15 +243,16 @@ def record_step(
 ) -> str | None:
     """Write the step's metrics; return the signal that any rank received. All ranks take part."""
     state = training.state
-    if training.run.debug:
-        check_invariants(state.strategy, training.model, training.placement)
     own = [asdict(report) | {"loss": report.loss} for report in reports]
-    entry = {"reports": own, "signal": signal_name}
+    entry = {"reports": own, "signal": signal_name, "failure": state.strategy.failure}
     gathered = training.placement.gather([entry])
     slots = sorted((r for e in gathered for r in e["reports"]), key=lambda r: r["slot"])
     tokens, seconds = sum(r["tokens"] for r in slots), elapsed()
     loss = sum(r["loss"] for r in slots) / len(slots)
     moved = distance(state.strategy.theta.start, training.theta_0)
+    check_finite(slots, [e["failure"] for e in gathered], moved, state.step)
+    if training.run.debug:
+        check_invariants(state.strategy, training.model, training.placement)
     training.log.record(
         {
             "step": state.step,

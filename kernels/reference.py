@@ -18,7 +18,7 @@ FIXED_POINT_LIMIT = 2.0**62
 # should be long but its scratch small. Scratch is made once per call: giving it back to the
 # allocator after every pass costs more than the arithmetic.
 _CPU_CHUNK = 2**18
-_DEVICE_CHUNK = 2**26
+_DEVICE_CHUNK = 2**24
 
 
 def accumulate_delta_(
@@ -36,7 +36,8 @@ def accumulate_delta_(
 
     Raises:
         ValueError: shapes, dtypes or layouts that do not fit.
-        OverflowError: a difference that is not finite, or over 2**(62 - exponent) in fixed point.
+        OverflowError: in fixed point, a difference that is not finite or over 2**(62 - exponent).
+            In float32 nothing is checked.
     """
     _check(total, live, start, exponent=exponent)
     parts = _chunks(live)

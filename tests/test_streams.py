@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metatlp.data.encoded import EncodedSplit, Ragged, join
-from metatlp.data.prefetch import MAX_WAITING, EpisodeLoader
+from metatlp.data.prefetch import EpisodeLoader
 from metatlp.data.streams import BatchStream
 from metatlp.errors import InputError
 from metatlp.grid import TLP
@@ -228,10 +228,10 @@ def test_loader_raises_what_the_builder_raised():
 
 
 def test_loader_forgets_what_nobody_takes(loader):
-    for episode in range(3 * MAX_WAITING):
+    for episode in range(3 * 64):
         loader.schedule(NLI_EN, episode)
     assert same(loader.take(NLI_EN, 0), expected(NLI_EN, 0))
-    assert same(loader.take(NLI_EN, 3 * MAX_WAITING - 1), expected(NLI_EN, 3 * MAX_WAITING - 1))
+    assert same(loader.take(NLI_EN, 3 * 64 - 1), expected(NLI_EN, 3 * 64 - 1))
 
 
 def test_loader_can_be_closed_while_busy(loader):

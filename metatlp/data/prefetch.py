@@ -17,8 +17,6 @@ from metatlp.grid import TLP
 from metatlp.tasks import TASKS, Padding
 from metatlp.tasks.task import Batch
 
-MAX_WAITING = 64  # scheduled episodes kept; one that was scheduled and never taken falls out
-
 
 class EpisodeLoader:
     """Episodes of several TLPs.
@@ -27,6 +25,7 @@ class EpisodeLoader:
         streams: of the TLPs that may be asked for.
         padding: of the tokenizer.
         k: batches per episode (inner steps).
+        max_waiting: scheduled episodes kept; the oldest falls out, and is built when taken.
         pin_memory: put the tensors into page-locked memory, for asynchronous copies to a GPU.
     """
 
@@ -35,9 +34,11 @@ class EpisodeLoader:
         streams: Mapping[TLP, BatchStream],
         padding: Padding,
         k: int,
+        max_waiting: int = 64,
         pin_memory: bool = False,
     ) -> None:
         self._streams, self._padding, self._k, self._pin = streams, padding, k, pin_memory
+        self._max_waiting = max_waiting
         self._waiting: OrderedDict[tuple[TLP, int], Future[list[Batch]]] = OrderedDict()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="episodes")
 
@@ -45,7 +46,7 @@ class EpisodeLoader:
         """Start building an episode, unless that has been done."""
         if (tlp, episode) not in self._waiting:
             self._waiting[tlp, episode] = self._thread.submit(self._build, tlp, episode)
-            if len(self._waiting) > MAX_WAITING:
+            if len(self._waiting) > self._max_waiting:
                 self._waiting.popitem(last=False)[1].cancel()
 
     def take(self, tlp: TLP, episode: int) -> list[Batch]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, ClassVar, Literal
 
+from metatlp.engine.bounds import LARGEST_EXACT_CLIP
 from metatlp.engine.data_args import DataArguments
 from metatlp.engine.flags import at_least, flag, flag_name
 from metatlp.errors import InputError
@@ -149,10 +150,12 @@ class MetaArguments:
             raise InputError(
                 f"--grad-clip {self.grad_clip}: must be 0 (off), or from 1e-06 to 1e+06"
             )
-        if self.reduce == "exact" and self.inner_state == "average" and not self.grad_clip:
+        averaged = self.reduce == "exact" and self.inner_state == "average"
+        if averaged and not 0 < self.grad_clip <= LARGEST_EXACT_CLIP:
             raise InputError(
-                "--grad-clip 0 leaves the moments without a bound; use --reduce fp32, or another "
-                "--inner-state"
+                f"--grad-clip {self.grad_clip}: with --reduce exact and --inner-state average it "
+                f"must be above 0 and at most {LARGEST_EXACT_CLIP:g}, or small second moments are "
+                "lost; use --reduce fp32, or another --inner-state"
             )
 
 

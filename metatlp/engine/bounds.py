@@ -10,6 +10,10 @@ import math
 
 from metatlp.engine.inner import InnerConfig
 
+# The quantum of exp_avg_sq grows with clip^2. At 10 it still holds the square of a gradient of
+# 5e-8, near which eps = 1e-8 takes over; at 1000 AdamW's steps would be several times too long.
+LARGEST_EXACT_CLIP = 10.0
+
 # A difference of this bound still fits 2**62 with a factor of two to spare for float32 rounding.
 _LIMIT_BITS = 61
 _FLOAT32_ULP = 2.0**-23

@@ -1,11 +1,16 @@
-"""The checks of `--debug`: what must hold after every meta step, and is too slow to ask always."""
+"""What must hold after every meta step: finite numbers always, and under `--debug` much more."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
 from metatlp.engine.placement import Placement
 from metatlp.engine.replicated import Replicated
+from metatlp.errors import DivergedError
 from metatlp.model.multitask import MultiTaskModel
 
 
@@ -25,3 +30,29 @@ def check_invariants(strategy: Replicated, model: MultiTaskModel, placement: Pla
         assert bool(moment.start.isfinite().all()), "a moment is not finite"
     sums = placement.gather([theta.start.double().sum().item()])
     assert len(set(sums)) == 1, f"the ranks have different parameters: sums {sums}"
+
+
+def check_finite(
+    slots: Sequence[Mapping[str, Any]], failures: Sequence[str | None], moved: float, step: int
+) -> None:
+    """Raise before anything of a diverged step is recorded or saved.
+
+    Args:
+        slots: the reports of all ranks' slots, in queue order.
+        failures: what the strategy of each rank met, if anything.
+        moved: |theta - theta_0|.
+        step: finished meta steps.
+
+    Raises:
+        DivergedError: the same on every rank, as its arguments are.
+    """
+    advice = "a lower --inner-lr may help; the last checkpoint is as it was"
+    for slot in slots:
+        if not math.isfinite(slot["loss"]):
+            losses = ", ".join(f"{loss:g}" for loss in slot["losses"])
+            raise DivergedError(f"meta step {step}: losses of {slot['tlp']} are {losses}; {advice}")
+    for failure in failures:
+        if failure is not None:
+            raise DivergedError(f"meta step {step}: {failure}; {advice}")
+    if not math.isfinite(moved):
+        raise DivergedError(f"meta step {step}: theta is no longer finite; {advice}")

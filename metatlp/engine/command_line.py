@@ -17,7 +17,7 @@ from transformers import HfArgumentParser
 
 from metatlp.engine.placement import AgreedError
 from metatlp.engine.signals import Stopped
-from metatlp.errors import InputError
+from metatlp.errors import DivergedError, InputError
 
 _NOT_GIVEN = object()
 
@@ -106,6 +106,13 @@ def run_script(main: Callable[[Sequence[str]], int]) -> NoReturn:
             message = " ".join(str(error).split())
             print(f"{os.path.basename(sys.argv[0])}: error: {message}", file=sys.stderr, flush=True)
         code = 2
+    except DivergedError as error:
+        # The same on all ranks.
+        if os.environ.get("RANK", "0") == "0":
+            print(
+                f"{os.path.basename(sys.argv[0])}: diverged: {error}", file=sys.stderr, flush=True
+            )
+        code = 1
     except Stopped as stopped:
         if os.environ.get("RANK", "0") == "0":
             print(stopped, flush=True)

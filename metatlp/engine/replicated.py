@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from metatlp.engine.bounds import exponent_for, moment_bounds, parameter_bound
-from metatlp.engine.inner import DivergedError, InnerConfig, InnerState
+from metatlp.engine.inner import InnerConfig, InnerState
 from metatlp.engine.plan import Slot, assign
 from metatlp.grid import TLP
 from metatlp.kernels import accumulate_delta_, apply_delta_
@@ -107,6 +107,7 @@ class Replicated:
             self.moments = [Averaged(state.exp_avg, exact), Averaged(state.exp_avg_sq, exact)]
         self.start_steps = state.steps.clone()
         self.velocity = torch.zeros_like(arena.live) if config.momentum else None
+        self.failure: str | None = None
         self.uses: dict[Segment, int] = {}
         self.num_slots = 0
 
@@ -137,7 +138,8 @@ class Replicated:
                 for moment in self.moments:
                     moment.accumulate(segment, 1 / self.uses[segment])
         except OverflowError as error:
-            raise DivergedError(f"slot {slot.index} ({slot.tlp}): {error}") from error
+            # Raised after the step, on all ranks: here the others would wait in their all-reduce.
+            self.failure = f"slot {slot.index} ({slot.tlp}): {error}"
         if self.moments:
             self.state.steps.copy_(self.start_steps)
 

@@ -151,7 +151,9 @@ def test_slots_are_balanced_by_cost_and_all_are_there():
     first, second = assign(slots, cost, 2)
     assert [s.index for s in first] == [1]
     assert [s.index for s in second] == [0, 2, 3, 4]
-    assert sum(assign(slots, cost, 8), []) != [] and len(assign(slots, cost, 8)) == 8
+    spread = assign(slots, cost, 8)
+    assert [len(part) for part in spread].count(0) == 3
+    assert sorted(slot.index for part in spread for slot in part) == [0, 1, 2, 3, 4]
 
 
 def test_number_of_steps_and_decay():

@@ -141,3 +141,20 @@ def test_bf16_autocast_keeps_float32_masters(launch, meta_flags, tmp_path, monke
     norm = sum(full[n].double().square().sum() for n in full)
     # Other gradients, so other steps, but of the same length: 18 steps of at most 1e-3.
     assert 0 < (error / norm).sqrt() < 0.05
+
+
+@pytest.mark.parametrize("reduce", ["exact", "fp32"])
+@pytest.mark.parametrize("world", [1, 2])
+def test_divergence_is_one_line_and_the_last_checkpoint_stays(
+    launch, meta_flags, tmp_path, reduce, world
+):
+    flags = [*meta_flags, "--inner-lr", "1", "--grad-clip", "5", "--weight-decay", "1e30"]
+    flags += ["--max-meta-steps", "50", "--save-every", "1", "--reduce", reduce]
+    done = launch("train_meta.py", [*flags, "--output-dir", str(tmp_path / "run")], world)
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if "diverged: meta step" in line]
+    assert len(lines) == 1 and "--inner-lr" in lines[0]
+    # torchrun has a traceback of its own; none of ours may stand in it.
+    assert 'train_meta.py", line' not in done.stderr
+    for file in (tmp_path / "run" / "checkpoints").glob("*/theta.safetensors"):
+        assert all(bool(tensor.isfinite().all()) for tensor in load_file(file).values())

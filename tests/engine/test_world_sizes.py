@@ -18,6 +18,8 @@ RUNS = {
         *("--reduce", "exact", "--head-average", "task", "--outer-momentum", "0.9"),
         *("--draw", "systematic", "--idle-heads", "momentum", "--weight-decay", "0.01"),
     ],
+    # With four ranks one is idle in every step.
+    "idle": ["--meta-batch-size", "3", "--reduce", "exact"],
     # At the paper's rate: the bias of the QA head has no gradient in theory (a shift of all
     # logits), so AdamW turns the noise of its sums into steps as long as the rate.
     "exact": ["--inner-lr", "3e-5", "--reduce", "exact"],
@@ -57,7 +59,7 @@ def results(tmp_path_factory, launch, meta_flags):
 
 
 @pytest.mark.parametrize("world", WORLDS[1:])
-@pytest.mark.parametrize("name", ["average", "reset", "task-momentum"])
+@pytest.mark.parametrize("name", ["average", "reset", "task-momentum", "idle"])
 def test_exact_gives_the_same_bits_on_any_number_of_ranks(results, name, world):
     one, other = results[name, 1][0], results[name, world][0]
     assert one.keys() == other.keys()
