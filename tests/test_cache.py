@@ -1,5 +1,6 @@
 """The encoding cache: what it holds, when it is built again, and several processes at once."""
 
+import hashlib
 import os
 import signal
 import string
@@ -14,7 +15,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from metatlp.data.cache import encode_split
+from metatlp.data.cache import ENCODING_VERSION, encode_split
 from metatlp.data.records import Answer, Question, ReadResult, TaggedSentence, TextPair
 from metatlp.errors import InputError
 from metatlp.grid import TLP
@@ -79,6 +80,60 @@ def same(one, other):
         else:
             assert a.values.dtype == b.values.dtype
             assert (a.values == b.values).all() and (a.offsets == b.offsets).all()
+
+
+# A few of everything that decides rows: words of several pieces, unknown and empty ones, texts and
+# sentences over the limit, and a context of several windows with the answer in some of them.
+LONG = ("abc", "de", "f", "ghij", "k", "lm")
+GOLDEN_EXAMPLES = {
+    "qa": [
+        Question("1", "who is it", "a bc def g " * 6, (Answer("bc", 13), Answer("a", 0))),
+        Question("2", "w" * 12, "a  b\u00e9 c", (Answer("c", 6),)),
+    ],
+    "nli": [TextPair("a bc", "d", "neutral"), TextPair("a " * 9, "bc " * 9, "contradiction")],
+    "pa": [TextPair("", "d \u00e9", "0"), TextPair("a " * 20, "bc", "1")],
+    "pos": [
+        TaggedSentence(LONG, ("NOUN", "VERB", "X", "ADJ", "PUNCT", "DET")),
+        TaggedSentence(("\u00e9", "\u200d", "a"), ("PROPN", "SYM", "NUM")),
+    ],
+    "ner": [
+        TaggedSentence(LONG, ("O", "B-PER", "I-PER", "O", "I-LOC", "B-ORG")),
+        TaggedSentence(("a", "b" * 12, "c"), ("O", "I-ORG", "B-LOC")),
+    ],
+}
+GOLDEN_LIMITS = {"max_length": 12, "qa_max_length": 24, "qa_stride": 8, "qa_query_length": 6}
+# The version, and a digest of the rows that it stands for.
+GOLDEN_VERSION = 1
+GOLDEN = {
+    "qa": "b998c9e40ad622df94541a888bd7ab8ed6a4d1962045e87d120c1278e90ef571",
+    "nli": "8803d7c34429f916c42133e3cd71b9aca55fb930fa89a4eafdc7f6bd2d9abf61",
+    "pa": "a360950980e45bab49a09ec93c82b386370b0dcaaa3242edef9a328e9ed23463",
+    "pos": "eb637567ada3af48baee2717d40e84e9d71bb04c70e03274ecd6363056cc3c63",
+    "ner": "49f767ccda0bb8c860e199462924d43366636b13ed2f3650d31af5a1df7c4be2",
+}
+
+
+def rows_digest(code, tokenizer):
+    """sha256 over the names, types and values of all columns, under `keep` and under `cut`."""
+    digest = hashlib.sha256()
+    for long_inputs in ("keep", "cut"):
+        limits = Limits(**GOLDEN_LIMITS, long_inputs=long_inputs)
+        columns = TASKS[code].encode(GOLDEN_EXAMPLES[code], tokenizer, limits).columns
+        for name, column in sorted(columns.items()):
+            flat = isinstance(column, np.ndarray)
+            for array in (column,) if flat else (column.values, column.offsets):
+                digest.update(f"{name} {array.dtype} {array.shape} ".encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize("code", TASKS)
+def test_rows_are_those_of_the_encoding_version(code, tokenizer):
+    found = rows_digest(code, tokenizer)
+    assert (ENCODING_VERSION, found) == (GOLDEN_VERSION, GOLDEN[code]), (
+        f"`encode` of {code} gives other rows than under version {GOLDEN_VERSION}, or the version "
+        "changed: raise ENCODING_VERSION in metatlp/data/cache.py, or caches of the old rows are "
+        f"read; then update GOLDEN_VERSION and the digest here, now {found}"
+    )
 
 
 @pytest.mark.parametrize("tlp", EXAMPLES)

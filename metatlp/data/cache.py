@@ -31,7 +31,7 @@ from metatlp.tasks.pieces import prepared
 
 __all__ = ["EncodedSplit", "Ragged", "encode_split"]
 
-# Raise it when `encode` of any task gives other rows than before.
+# Raise it when `encode` of any task gives other rows than before; tests/test_cache.py notices.
 ENCODING_VERSION = 1
 
 Log = Callable[[str], None]
