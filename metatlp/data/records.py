@@ -65,7 +65,7 @@ class ReadResult:
 
 
 class Source(Protocol):
-    """Where examples come from: an XTREME folder, the hub, or the demo."""
+    """Where examples come from: an XTREME folder or the hub."""
 
     def describe(self) -> str:
         """One phrase for the log, e.g. `XTREME folder data/xtreme`."""

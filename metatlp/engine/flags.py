@@ -15,8 +15,8 @@ def flag(help_text: str, default: Any = None) -> Any:
     return field(default=default, metadata={"help": help_text})
 
 
-def flag_name(fieldflag_name: str) -> str:
-    return "--" + fieldflag_name.replace("_", "-")
+def flag_name(field_name: str) -> str:
+    return "--" + field_name.replace("_", "-")
 
 
 def at_least(low: int, arguments: Any, *names: str) -> None:

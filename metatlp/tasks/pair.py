@@ -33,10 +33,6 @@ class PairClassification:
     metric: str = "accuracy"
     limit_names: tuple[str, ...] = field(default=("max_length", "long_inputs"), repr=False)
 
-    @property
-    def num_labels(self) -> int:
-        return len(self.labels)
-
     def encode(self, examples: Sequence[Example], tokenizer: Any, limits: Limits) -> Encoded:
         """Pairs -> rows with a label. Long pairs are truncated, or left out under `cut`."""
         counts: Counter[str] = Counter()

@@ -40,10 +40,6 @@ class QuestionAnswering:
         default=("qa_max_length", "qa_stride", "qa_query_length", "qa_answer_length"), repr=False
     )
 
-    @property
-    def num_labels(self) -> int:
-        return len(self.labels)
-
     def encode(self, examples: Sequence[Example], tokenizer: Any, limits: Limits) -> Encoded:
         """Questions -> windows [CLS] question [SEP] part of the context [SEP].
 

@@ -43,10 +43,6 @@ class Tagging:
     metric: str = "accuracy"
     limit_names: tuple[str, ...] = field(default=("max_length", "long_inputs"), repr=False)
 
-    @property
-    def num_labels(self) -> int:
-        return len(self.labels)
-
     def encode(self, examples: Sequence[Example], tokenizer: Any, limits: Limits) -> Encoded:
         """Sentences -> rows with a label on each word's first piece, IGNORED elsewhere."""
         counts: Counter[str] = Counter()

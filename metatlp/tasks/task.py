@@ -101,9 +101,6 @@ class Task(Protocol):
         ...
 
     @property
-    def num_labels(self) -> int: ...
-
-    @property
     def auto_class(self) -> type:
         """The transformers AutoModelFor... that brings the head."""
         ...
