@@ -29,10 +29,11 @@ setup(
         "datasets>=4.0,<6",
         "safetensors>=0.5",
         "numpy>=2.0",
+        "pyarrow>=21",
         "tqdm>=4.66",
     ],
     extras_require={
-        "test": ["pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100"],
+        "test": ["pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "tensorboard"],
         "dev": ["ruff>=0.8", "mypy>=1.13", "pre-commit>=4"],
     },
 )

@@ -112,6 +112,15 @@ def training_grid(available: Iterable[TLP], train_languages: str = "paper") -> G
     return Grid.of(kept)
 
 
+def missing_from_paper(available: Iterable[TLP], train_languages: str = "paper") -> Grid:
+    """The TLPs of Table 1 without training data; none unless `train_languages` asks for the table.
+
+    Args:
+        available, train_languages: as in `training_grid`.
+    """
+    return Grid.of(PAPER_SIZES.keys() - set(available) if train_languages == "paper" else ())
+
+
 def select(grid: Grid, selection: str) -> Grid:
     """Apply `--selection` (paper, section 3.2.1).
 

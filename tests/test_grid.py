@@ -3,7 +3,7 @@
 import pytest
 
 from metatlp.errors import InputError
-from metatlp.grid import PAPER_SIZES, TLP, Grid, select, training_grid
+from metatlp.grid import PAPER_SIZES, TLP, Grid, missing_from_paper, select, training_grid
 
 
 def grid_of(names: str) -> Grid:
@@ -56,6 +56,13 @@ def test_training_grid_keeps_table_1_all_or_some_languages():
 def test_training_grid_refuses(wanted, message):
     with pytest.raises(InputError, match=message):
         training_grid(grid_of("qa_en ner_bn").tlps, wanted)
+
+
+def test_what_is_missing_from_table_1():
+    without_two = [tlp for tlp in PAPER_SIZES if str(tlp) not in ("pa_fr", "ner_hi")]
+    assert named(missing_from_paper([*without_two, TLP("pos", "te")])) == "pa_fr ner_hi"
+    assert missing_from_paper(PAPER_SIZES) == Grid(())
+    assert missing_from_paper(without_two, "all") == missing_from_paper([], "en") == Grid(())
 
 
 def test_training_grid_with_nothing_left_says_what_there_is():

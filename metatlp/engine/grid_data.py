@@ -22,7 +22,7 @@ from metatlp.engine.data_args import DataArguments
 from metatlp.engine.evaluation import EvalSplit
 from metatlp.engine.placement import Placement
 from metatlp.errors import InputError
-from metatlp.grid import TLP, Grid, select, training_grid
+from metatlp.grid import TLP, Grid, missing_from_paper, select, training_grid
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class GridData:
         train: split of each of them.
         dev: split of those that have dev data.
         cache_dir: where the encoded files lie.
+        missing: TLPs that `--train-languages paper` asks for and the source has no train data of.
     """
 
     source: Source
@@ -41,6 +42,7 @@ class GridData:
     train: dict[TLP, EncodedSplit]
     dev: dict[TLP, EvalSplit]
     cache_dir: Path
+    missing: Grid = Grid(())
 
     def counts(self) -> dict[str, dict[str, dict[str, int]]]:
         """Split -> TLP -> what was counted while reading and encoding."""
@@ -77,11 +79,12 @@ def load_grid(
     error, loaded = None, None
     try:
         source = open_source(arguments)
-        available = training_grid(source.tlps("train"), arguments.train_languages)
-        grid = select(available, arguments.selection)
+        there = source.tlps("train")
+        grid = select(training_grid(there, arguments.train_languages), arguments.selection)
+        missing = missing_from_paper(there, arguments.train_languages)
         with_dev = set(source.tlps("dev"))
         encoder = _Encoder(source, arguments, tokenizer, placement, log)
-        loaded = GridData(source, grid, {}, {}, encoder.cache_dir)
+        loaded = GridData(source, grid, {}, {}, encoder.cache_dir, missing)
         train = encoder.encode(grid.tlps, "train", arguments.max_examples)
         dev_tlps = [tlp for tlp in grid.tlps if tlp in with_dev]
         dev = encoder.encode(dev_tlps, "dev", eval_examples)

@@ -44,7 +44,7 @@ def placement_lines(placement: Mapping[str, Any], slots: int) -> list[str]:
 def grid_lines(
     data: GridData, streams: Mapping[TLP, BatchStream], probs: Sequence[float]
 ) -> list[str]:
-    """A table of the TLPs that train."""
+    """A table of the TLPs that train, and what is missing from it."""
     lines = [
         f"{_number(len(data.grid.tlps), 'TLP')} from {data.source.describe()}; encoded files in "
         f"{data.cache_dir}",
@@ -59,6 +59,9 @@ def grid_lines(
             f"{tlp!s:<8}{split.num_examples:>9}{split.num_rows:>8}{stream.batch_size:>6}"
             f"{stream.expected_tokens:>13.0f}{split.num_examples / total:>8.4f}{p:>8.4f}{dev:>7}"
         )
+    if data.missing.tlps:
+        names = ", ".join(map(str, data.missing.tlps))
+        lines.append(f"not in this data, of the paper's grid: {names}")
     without = [str(tlp) for tlp in data.grid.tlps if tlp not in data.dev]
     if without:
         lines.append(f"no dev data, so not evaluated: {', '.join(without)}")
@@ -79,7 +82,7 @@ def count_lines(counts: Mapping[str, Mapping[str, Mapping[str, int]]]) -> list[s
         for kind in sorted(by_kind.keys() - set(_NOT_TOLD)):
             lines.append(f"  {split:<6}{kind}: {_largest(by_kind[kind])}")
     if lines:
-        lines.insert(0, "counted while reading and encoding:")
+        lines.insert(0, "counted while reading and encoding (all counts go to data.json):")
     if left_out:
         lines.append(f"left out by --max-examples and --eval-examples: {', '.join(left_out)}")
     return lines

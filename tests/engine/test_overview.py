@@ -84,6 +84,18 @@ def test_the_whole_dry_run(dry_run):
     assert len(lines) <= 22, "one screen"
 
 
+def test_what_the_data_lacks_of_the_papers_grid(dry_run):
+    line = (
+        "not in this data, of the paper's grid: qa_hi, qa_de, nli_es, nli_de, pa_es, pa_fr, pa_zh, "
+        "pos_es, pos_de, pos_zh, ner_hi, ner_es, ner_de, ner_fr"
+    )
+    assert dry_run().count(line) == 1
+    # A selection leaves TLPs out that the data has; they are not missing.
+    assert dry_run("--selection", "task:pos").count(line) == 1
+    others = [dry_run("--train-languages", languages) for languages in ("all", "en,hi")]
+    assert not any(line.startswith("not in this data") for lines in others for line in lines)
+
+
 def test_number_of_steps_and_its_limit(dry_run):
     lines = dry_run("--max-meta-steps", "4", "--epochs", "2.5")
     # 2.5 * 110 = 275 batches // 10.
@@ -97,10 +109,9 @@ def test_number_of_steps_and_its_limit(dry_run):
     )
 
 
-def test_data_json_and_the_tracker(train_meta, meta_flags, tmp_path):
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+def test_data_json(train_meta, meta_flags, tmp_path):
     output = tmp_path / "run"
-    flags = ["--max-meta-steps", "2", "--report-to", "tensorboard", "--output-dir", str(output)]
+    flags = ["--max-meta-steps", "1", "--output-dir", str(output)]
     assert train_meta.main([*meta_flags, *flags]) == 0
     data = json.loads((output / "data.json").read_text())
     assert list(data["splits"]) == ["train", "dev"]
@@ -108,10 +119,19 @@ def test_data_json_and_the_tracker(train_meta, meta_flags, tmp_path):
     assert (qa["examples"], qa["rows"]) == (20, 20) and qa["counts"]["read"] == 20
     assert qa["tokens"] > 20 and len(qa["fingerprint"]) == 64
     assert data["splits"]["dev"]["nli_fr"]["examples"] == 24
+
+
+def test_tracker(train_meta, meta_flags, tmp_path):
+    # Here, so that only this test needs the package.
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    output = tmp_path / "run"
+    flags = ["--max-meta-steps", "2", "--report-to", "tensorboard", "--output-dir", str(output)]
+    assert train_meta.main([*meta_flags, *flags]) == 0
     events = [path.parent for path in output.rglob("events.out.tfevents*")]
     found = {}
     for folder in events:
-        read = accumulator.EventAccumulator(str(folder))
+        read = EventAccumulator(str(folder))
         read.Reload()
         found |= {tag: read.Scalars(tag) for tag in read.Tags()["scalars"]}
     losses = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
@@ -208,7 +228,7 @@ def test_counts_are_told_by_kind():
     train["pos_en"] = {"read": 5, "sentences_split": 1200, "examples_over_max": 3}
     dev = {"pos_en": {"read": 5, "words_unk": 0, "examples_over_max": 4}}
     assert count_lines({"train": train, "dev": dev}) == [
-        "counted while reading and encoding:",
+        "counted while reading and encoding (all counts go to data.json):",
         "  train answers_empty: 21 (qa_6 6, qa_5 5, qa_4 4, qa_3 3 and 2 more TLPs)",
         "  train sentences_split: 1,200 (pos_en 1,200)",
         "left out by --max-examples and --eval-examples: 3 train examples, 4 dev examples",
