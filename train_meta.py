@@ -33,6 +33,7 @@ from metatlp.engine.build import (
     choose_sampler,
     count_steps,
     data_record,
+    export_models,
     heads,
     inner_config,
     show_overview,
@@ -45,12 +46,20 @@ from metatlp.engine.grid_data import GridData, load_grid
 from metatlp.engine.inner import InnerLoop, InnerState, SlotReport
 from metatlp.engine.meta_step import meta_step
 from metatlp.engine.overview import placement_lines, score_lines
-from metatlp.engine.placement import AgreedError, Placement, start
+from metatlp.engine.placement import AgreedError, Placement, raise_first, start
 from metatlp.engine.plan import Slot, assign, build_queue, linear_decay
 from metatlp.engine.presets import preset_defaults
 from metatlp.engine.replicated import Replicated
 from metatlp.engine.run_log import RunLog, start_tracker, timed
 from metatlp.engine.run_state import RunState, distance
+from metatlp.engine.same_run import (
+    RunIdentity,
+    check_flags,
+    check_same_run,
+    checksum,
+    moved_line,
+    where_it_runs,
+)
 from metatlp.engine.signals import StopRequest
 from metatlp.errors import InputError
 from metatlp.model.arena import Arena
@@ -83,7 +92,7 @@ class Training:
     tokenizer: Any
     theta_0: Tensor
     num_steps: int
-    arguments: dict[str, Any]
+    identity: RunIdentity
     stop: StopRequest
 
     @property
@@ -105,6 +114,7 @@ def run_training(
         check_placement(meta, run, placement)
     log = RunLog(Path(run.output_dir), placement)
     arguments = resolved(data, meta, run)
+    check_flags(arguments, placement)
     for line in placement_lines(placement.describe(), meta.meta_batch_size):
         log.say(line)
     with placement.together():
@@ -113,12 +123,15 @@ def run_training(
         padding = Padding.of(tokenizer)
     if not run.dry_run:
         with placement.together():
-            log.open(arguments, resume=run.resume)
+            log.check_folder(run.resume)
+        with placement.together():
+            log.open(arguments)
     grid_data = load_grid(data, tokenizer, run.eval_examples, placement, log.say_here)
     with placement.together():
         check_encoder(meta.model, tokenizer, grid_data)
     if not run.dry_run:
-        log.write_json("data.json", data_record(grid_data))
+        with placement.together():
+            log.write_json("data.json", data_record(grid_data))
     streams = {
         tlp: BatchStream(split, tlp, data.batch_sizes()[tlp.task], meta.seed, data.batch_order)
         for tlp, split in grid_data.train.items()
@@ -150,7 +163,16 @@ def run_training(
         arena, state, inner_loop.stepped, averaging, inner, cost, placement.rank, placement.world
     )
     pin_memory = placement.device.type == "cuda"
-    start_tracker(placement, run.report_to, arguments)
+    identity = RunIdentity(
+        arguments,
+        grid_data.fingerprints(),
+        num_steps,
+        placement.accelerator.mixed_precision,
+        checksum(arena.live),
+    )
+    check_same_run(identity, placement)
+    with placement.together():
+        start_tracker(placement, run.report_to, arguments)
     # This step's queue and the next one's, with room for draws that a learning sampler changed.
     waiting = 4 * meta.meta_batch_size
     with EpisodeLoader(streams, padding, meta.inner_steps, waiting, pin_memory) as loader:
@@ -168,14 +190,15 @@ def run_training(
             tokenizer,
             arena.live.clone(),
             num_steps,
-            arguments,
+            identity,
             stop,
         )
         resume(training)
         finished = train(training)
         if finished:
             finish(training)
-    log.close()
+    with placement.together():
+        log.close()
     return 0
 
 
@@ -245,14 +268,15 @@ def record_step(
     state = training.state
     own = [asdict(report) | {"loss": report.loss} for report in reports]
     entry = {"reports": own, "signal": signal_name, "failure": state.strategy.failure}
-    gathered = training.placement.gather([entry])
+    gathered = training.placement.gather([entry | {"log": training.log.failure}])
+    raise_first(e["log"] for e in gathered)
     slots = sorted((r for e in gathered for r in e["reports"]), key=lambda r: r["slot"])
     tokens, seconds = sum(r["tokens"] for r in slots), elapsed()
     loss = sum(r["loss"] for r in slots) / len(slots)
     moved = distance(state.strategy.theta.start, training.theta_0)
     check_finite(slots, [e["failure"] for e in gathered], moved, state.step)
     if training.run.debug:
-        check_invariants(state.strategy, training.model, training.placement)
+        check_invariants(state.strategy, training.model)
     training.log.record(
         {
             "step": state.step,
@@ -291,9 +315,10 @@ def save(training: Training) -> None:
     """Write a checkpoint (main process). All ranks take part, so that an error ends them all."""
     state, log = training.state, training.log
     with training.placement.together():
+        log.raise_failure()
         if training.placement.is_main:
-            fingerprints = training.grid_data.fingerprints()
-            as_json = state.as_json(training.arguments, fingerprints, log.num_records())
+            here = where_it_runs(training.placement)
+            as_json = state.as_json(training.identity, here, log.num_records())
             folder, tensors = training.folder / "checkpoints", state.tensors()
             path = checkpoint.save(folder, state.step, as_json, tensors, training.run.keep)
             log.say(f"saved {path}")
@@ -308,7 +333,7 @@ def resume(training: Training) -> None:
     with training.placement.together():
         saved = checkpoint.find(folder, asked, log.say)
         if saved is not None:
-            state.restore(saved, training.arguments, training.grid_data.fingerprints())
+            state.restore(saved, training.identity)
     if len(set(training.placement.gather([state.step]))) > 1:
         raise AgreedError(f"--resume: not all processes find the same checkpoints in {folder}")
     with training.placement.together():
@@ -320,6 +345,9 @@ def resume(training: Training) -> None:
         log.say(f"--resume auto: no checkpoint in {folder}; starting at step 0")
     else:
         log.say(f"resumed {saved.path} after {state.step} meta steps")
+        moved = moved_line(saved.state.get("placement", {}), where_it_runs(training.placement))
+        if moved:
+            log.say(moved)
 
 
 def finish(training: Training) -> None:
@@ -330,10 +358,10 @@ def finish(training: Training) -> None:
     )
     evaluate(training)
     folder = training.folder / "models"
-    if training.placement.is_main:
-        for task in training.grid_data.grid.tasks:
-            training.model.export(task, folder / task)
-            training.tokenizer.save_pretrained(folder / task)
+    with training.placement.together():
+        training.log.raise_failure()
+        if training.placement.is_main:
+            export_models(training.model, training.tokenizer, folder)
     training.log.say(f"finished {training.num_steps} meta steps; models in {folder}")
 
 

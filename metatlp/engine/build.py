@@ -23,7 +23,7 @@ from metatlp.engine.run_log import RunLog
 from metatlp.engine.weights import read_weights
 from metatlp.errors import InputError
 from metatlp.grid import TLP
-from metatlp.model.multitask import HeadSpec, count_parameters, load_config
+from metatlp.model.multitask import HeadSpec, MultiTaskModel, count_parameters, load_config
 from metatlp.sampling import Sampler, build_sampler
 from metatlp.tasks import TASKS
 
@@ -111,6 +111,21 @@ def _positions(config: Any) -> int | None:
         return None
     # RoBERTa and its kin number positions from behind the padding token's id.
     return positions - (config.pad_token_id + 1 if "roberta" in config.model_type else 0)
+
+
+def export_models(model: MultiTaskModel, tokenizer: Any, folder: Path) -> None:
+    """Save one ordinary model per task, each with the tokenizer, in folders of the tasks' names.
+
+    Raises:
+        InputError: they cannot be written.
+    """
+    try:
+        for task in model.models:
+            model.export(task, folder / task)
+            tokenizer.save_pretrained(folder / task)
+    except Exception as error:
+        # A full disk is an error of safetensors' own, and a plain Exception of tokenizers.
+        raise InputError(f"--output-dir: cannot write {folder}: {error}") from error
 
 
 def data_record(grid_data: GridData) -> dict[str, Any]:

@@ -47,11 +47,18 @@ class Evaluator:
         self.batch_size, self.placement = batch_size, placement
 
     def scores(self) -> dict[TLP, Scores]:
-        """TLP -> metrics, on every rank. Every rank takes part."""
+        """TLP -> metrics, on every rank. Every rank takes part.
+
+        Raises:
+            InputError: a dev file can no longer be read.
+        """
         queue = [Slot(i, tlp, 0) for i, tlp in enumerate(self.splits)]
         cost = {tlp: float(split.encoded.tokens.sum()) for tlp, split in self.splits.items()}
         own = assign(queue, cost, self.placement.world)[self.placement.rank]
-        found = [(str(slot.tlp), self._score(slot.tlp)) for slot in own]
+        found = []
+        # Scoring reads the dev files again, which may have gone meanwhile.
+        with self.placement.together():
+            found = [(str(slot.tlp), self._score(slot.tlp)) for slot in own]
         gathered = dict(self.placement.gather(found))
         return {tlp: gathered[str(tlp)] for tlp in self.splits}
 

@@ -6,7 +6,7 @@ Knows Accelerate and the launchers' environment; knows no model and no data.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -34,6 +34,13 @@ TIMEOUT = timedelta(hours=6)
 
 class AgreedError(InputError):
     """An error that is raised on all ranks with the same message."""
+
+
+def raise_first(messages: Iterable[str | None]) -> None:
+    """Raise the first of the errors gathered from all ranks, so that all raise the same."""
+    for message in messages:
+        if message is not None:
+            raise AgreedError(message)
 
 
 @dataclass(frozen=True)
@@ -64,10 +71,7 @@ class Placement:
 
     def agree(self, error: InputError | None) -> None:
         """Raise the first rank's error on all ranks, so that none waits for another forever."""
-        messages = self.gather([None if error is None else str(error)])
-        for message in messages:
-            if message is not None:
-                raise AgreedError(message)
+        raise_first(self.gather([None if error is None else str(error)]))
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -11,7 +11,8 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ class RunLog:
         # JSON files that wait for `take_up`, where a run goes on; None: none need to wait.
         self._held: dict[str, Any] | None = None
         self._bar: tqdm | None = None
+        # What the main process could not write since the others were last told.
+        self.failure: str | None = None
 
     def say(self, text: str) -> None:
         """A line for people, on standard output, around the progress bar."""
@@ -46,11 +49,11 @@ class RunLog:
         tqdm.write(f"[rank {rank}] {text}" if rank else text, file=sys.stdout)
         sys.stdout.flush()
 
-    def open(self, arguments: dict[str, Any], resume: str | None) -> None:
-        """Write args.json: flags, versions, commit and placement, before any model is built.
+    def check_folder(self, resume: str | None) -> None:
+        """Every rank looks, before one writes.
 
         Raises:
-            InputError: the folder holds another run, or cannot be written.
+            InputError: the folder holds another run than the one to resume.
         """
         checkpoints = self.folder / "checkpoints"
         goes_on = self.metrics.exists() or checkpoints.exists()
@@ -61,8 +64,14 @@ class RunLog:
             raise InputError(
                 f"--output-dir {self.folder} holds a run; go on with --resume auto, or name another"
             )
-        self.placement.gather([None])  # nobody writes before all have looked
         self._held = {} if goes_on else None
+
+    def open(self, arguments: dict[str, Any]) -> None:
+        """Write args.json: flags, versions, commit and placement, before any model is built.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
         if self.placement.is_main:
             self.write_json("args.json", self._start_record(arguments))
 
@@ -71,7 +80,7 @@ class RunLog:
         JSON files that were held back.
 
         Raises:
-            InputError: one of them cannot be written.
+            InputError: one of them cannot be read or written.
         """
         if self._held is None:
             return
@@ -81,8 +90,9 @@ class RunLog:
         lines = self._lines()
         if len(lines) < num_records:
             self.say(f"{self.metrics} holds {len(lines)} of the {num_records} lines before this")
-        elif lines:
-            os.truncate(self.metrics, sum(len(line) for line in lines[:num_records]))
+        if self.metrics.exists():
+            with _writing(self.folder):
+                os.truncate(self.metrics, sum(len(line) for line in lines[:num_records]))
 
     def _start_record(self, arguments: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -115,29 +125,49 @@ class RunLog:
             self._held[name] = value
             return
         beside = self.folder / f".{name}.partial"
-        try:
+        with _writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             beside.write_text(json.dumps(value, indent=1), encoding="utf-8")
             os.replace(beside, self.folder / name)
-        except OSError as error:
-            raise InputError(f"--output-dir {self.folder}: {error.strerror}") from error
 
     def num_records(self) -> int:
-        """Lines in metrics.jsonl."""
+        """Lines in metrics.jsonl. Raises InputError if it cannot be read."""
         return len(self._lines())
 
     def _lines(self) -> list[bytes]:
-        return self.metrics.read_bytes().splitlines(keepends=True) if self.metrics.exists() else []
+        """The whole lines: one that a full disk or a power cut left without its end is none."""
+        if not self.metrics.exists():
+            return []
+        with _writing(self.folder):
+            lines = self.metrics.read_bytes().splitlines(keepends=True)
+        return [line for line in lines if line.endswith(b"\n")]
 
     def record(self, entry: dict[str, Any]) -> None:
-        """Append one JSON object to metrics.jsonl."""
-        if self.placement.is_main:
-            with self.metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
+        """Append one JSON object to metrics.jsonl.
+
+        What fails is kept in `failure`: the ranks learn of it when they next meet.
+        """
+        if not self.placement.is_main:
+            return
+        with self._noting_failure(), _writing(self.folder), self.metrics.open("ab") as file:
+            file.write(json.dumps(entry).encode() + b"\n")
 
     def track(self, step: int, values: dict[str, float]) -> None:
-        """Send numbers to the tracker of --report-to, if there is one."""
-        self.placement.accelerator.log(values, step=step)
+        """Send numbers to the tracker of --report-to, if there is one; fails as `record` does."""
+        with self._noting_failure(), _tracking():
+            self.placement.accelerator.log(values, step=step)
+
+    @contextmanager
+    def _noting_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except InputError as error:
+            self.failure = self.failure or str(error)
+
+    def raise_failure(self) -> None:
+        """Within Placement.together(): what `record` or `track` met on the main process."""
+        if self.failure is not None:
+            raise InputError(self.failure)
 
     def progress(self, step: int, of: int, loss: float, tokens_per_second: float) -> None:
         """Move the bar to `step` of `of` finished meta steps (main process only)."""
@@ -149,9 +179,10 @@ class RunLog:
         self._bar.set_postfix_str(f"loss {loss:.3f}, {tokens_per_second:,.0f} tokens/s")
 
     def close(self) -> None:
-        """End the progress bar and the tracker."""
-        for tracker in self.placement.accelerator.trackers:
-            tracker.finish()
+        """End the progress bar and the tracker. Raises InputError if the latter fails."""
+        with _tracking():
+            for tracker in self.placement.accelerator.trackers:
+                tracker.finish()
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -166,10 +197,26 @@ def start_tracker(placement: Placement, report_to: str, arguments: dict[str, Any
     if report_to == "none":
         return
     flat = {k: v for k, v in arguments.items() if isinstance(v, (int, float, str, bool))}
-    try:
+    with _tracking():
         placement.accelerator.init_trackers("metatlp", config=flat)
-    except (ImportError, OSError, ValueError) as error:
-        raise InputError(f"--report-to {report_to}: {error}") from error
+
+
+@contextmanager
+def _tracking() -> Iterator[None]:
+    """Make whatever a tracker raises an InputError."""
+    try:
+        yield
+    except Exception as error:
+        # Each tracker has errors of its own kinds, and none of them is ours to mend.
+        raise InputError(f"--report-to: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"--output-dir {folder}: {error.strerror}") from error
 
 
 def timed() -> Callable[[], float]:

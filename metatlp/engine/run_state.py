@@ -16,28 +16,10 @@ from torch import Tensor
 
 from metatlp.engine.checkpoint import Checkpoint
 from metatlp.engine.replicated import Replicated
+from metatlp.engine.same_run import RunIdentity
 from metatlp.errors import InputError
 from metatlp.grid import TLP
 from metatlp.sampling import Sampler
-
-# Flags that change nothing of what is learned; all others must be the same on resuming.
-FREE_FLAGS = frozenset(
-    {
-        "cache_dir",
-        "data_dir",
-        "debug",
-        "dry_run",
-        "eval_batch_size",
-        "eval_every",
-        "eval_examples",
-        "keep",
-        "output_dir",
-        "preset",  # a name for values of other flags
-        "report_to",
-        "resume",
-        "save_every",
-    }
-)
 
 
 @dataclass
@@ -63,37 +45,36 @@ class RunState:
         return tensors
 
     def as_json(
-        self, arguments: Mapping[str, Any], fingerprints: Mapping[str, str], num_records: int
+        self, identity: RunIdentity, placement: Mapping[str, Any], num_records: int
     ) -> dict[str, Any]:
         """The rest of a checkpoint.
 
         Args:
-            arguments: resolved flags. fingerprints: of the training data.
-            num_records: lines of metrics.jsonl at this moment.
+            placement: where_it_runs(). num_records: lines of metrics.jsonl at this moment.
         """
         return {
             "step": self.step,
             "cursors": {str(tlp): n for tlp, n in self.cursors.items()},
             "sampler": self.sampler.state_dict(),
-            "arguments": dict(arguments),
-            "data": dict(fingerprints),
+            **identity.as_json(),
+            "placement": dict(placement),
             "num_records": num_records,
             "segments": [segment.name for segment in self.strategy.arena.segments],
         }
 
-    def restore(
-        self, saved: Checkpoint, arguments: Mapping[str, Any], fingerprints: Mapping[str, str]
-    ) -> None:
+    def restore(self, saved: Checkpoint, identity: RunIdentity) -> None:
         """Continue from a checkpoint.
 
         Raises:
-            InputError: it belongs to other flags, other data or another model.
+            InputError: it belongs to other flags, data or precision, or another model.
         """
         state, where = saved.state, saved.path
-        _require_same_flags(where, state["arguments"], arguments)
-        for name in sorted(state["data"].keys() | fingerprints.keys()):
-            if state["data"].get(name) != fingerprints.get(name):
-                raise InputError(f"--resume: {where} was trained on other data for {name}")
+        difference = RunIdentity.of_checkpoint(state).difference(identity)
+        if difference:
+            raise InputError(f"--resume: {where} was made with {difference}")
+        # `inner_steps` is in their order.
+        if state["segments"] != [segment.name for segment in self.strategy.arena.segments]:
+            raise InputError(f"--resume: {where} does not hold this model's parameters")
         vectors = self._vectors()
         for kind, flat in vectors.items():
             self._copy_in(f"{where}/{kind}.safetensors", saved.tensors.get(kind, {}), flat)
@@ -147,12 +128,3 @@ def distance(a: Tensor, b: Tensor) -> float:
         for x, y in zip(a.split(size), b.split(size), strict=True)
     ]
     return torch.stack(norms).double().norm().item()
-
-
-def _require_same_flags(where: Any, saved: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
-    for name in sorted(arguments.keys() - FREE_FLAGS):
-        if saved.get(name) != arguments[name]:
-            flag = "--" + name.replace("_", "-")
-            raise InputError(
-                f"--resume: {where} was made with {flag} {saved.get(name)}, not {arguments[name]}"
-            )

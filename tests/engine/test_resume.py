@@ -323,7 +323,7 @@ def test_other_flags_are_refused(tmp_path, to_end, flags, whole, name):
 def test_other_data_is_refused(to_end, flags, whole, other_data):
     before = tree(whole)
     refused = to_end([*flags, "--data-dir", str(other_data), "--resume", "auto"], whole, code=2)
-    assert_one_line(refused.err, " was trained on other data for pos_hi")
+    assert_one_line(refused.err, " was made with other data for pos_hi")
     assert tree(whole) == before
 
 
