@@ -1,4 +1,4 @@
-"""From flags to the parts of a run: sampler, configurations, heads, and the first lines."""
+"""From flags to the parts of a run: sampler, steps, model, strategy, and the first lines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from metatlp.data.streams import BatchStream
 from metatlp.engine.args import MetaArguments
 from metatlp.engine.cost import Cost
 from metatlp.engine.grid_data import GridData
-from metatlp.engine.inner import InnerConfig
+from metatlp.engine.inner import InnerConfig, InnerLoop, InnerState
 from metatlp.engine.overview import (
     choice_lines,
     cost_lines,
@@ -17,13 +17,15 @@ from metatlp.engine.overview import (
     grid_lines,
     step_line,
 )
+from metatlp.engine.placement import Placement
 from metatlp.engine.plan import num_meta_steps
-from metatlp.engine.replicated import AveragingConfig
+from metatlp.engine.replicated import AveragingConfig, Replicated
 from metatlp.engine.run_log import RunLog
 from metatlp.engine.weights import read_weights
 from metatlp.errors import InputError
 from metatlp.grid import TLP
-from metatlp.model.multitask import HeadSpec, MultiTaskModel, count_parameters, load_config
+from metatlp.model.arena import Arena
+from metatlp.model.multitask import HeadSpec, MultiTaskModel, build_model, count_parameters
 from metatlp.sampling import Sampler, build_sampler
 from metatlp.tasks import TASKS
 
@@ -71,46 +73,49 @@ def inner_config(meta: MetaArguments) -> InnerConfig:
     )
 
 
+def build_strategy(
+    meta: MetaArguments,
+    grid_data: GridData,
+    streams: dict[TLP, BatchStream],
+    placement: Placement,
+) -> tuple[MultiTaskModel, InnerLoop, Replicated]:
+    """The model on its device, its inner loop, and the strategy that holds its parameters.
+
+    Raises:
+        InputError: the model cannot be had.
+    """
+    assert meta.model is not None
+    with placement.together():
+        model = build_model(
+            meta.model,
+            heads(grid_data),
+            seed=meta.seed,
+            dropout=meta.dropout,
+            attention=meta.attention,
+            from_config=meta.from_config,
+            gradient_checkpointing=meta.gradient_checkpointing,
+        ).to(placement.device)
+    arena, inner = Arena(model.named_uses()), inner_config(meta)
+    state = InnerState.zeros(arena)
+    autocast = placement.accelerator.autocast
+    inner_loop = InnerLoop(model, arena, state, inner, meta.seed, autocast, placement.rank)
+    strategy = Replicated(
+        arena,
+        state,
+        inner_loop.stepped,
+        averaging_config(meta),
+        inner,
+        cost={tlp: stream.expected_tokens for tlp, stream in streams.items()},
+        rank=placement.rank,
+        world=placement.world,
+    )
+    return model, inner_loop, strategy
+
+
 def heads(grid_data: GridData) -> dict[str, HeadSpec]:
     return {
         task: HeadSpec(TASKS[task].auto_class, TASKS[task].labels) for task in grid_data.grid.tasks
     }
-
-
-def check_encoder(model: str, tokenizer: Any, grid_data: GridData) -> None:
-    """What an encoder must take: every id of the tokenizer, and every row of the data.
-
-    Raises:
-        InputError: it does not; the model would fail on them without saying why.
-    """
-    config = load_config(model, None)
-    if len(tokenizer) > config.vocab_size:
-        raise InputError(
-            f"--tokenizer: has {len(tokenizer)} word pieces, but --model {model} knows "
-            f"{config.vocab_size}"
-        )
-    positions = _positions(config)
-    if positions is None:
-        return
-    splits = [*grid_data.train.items(), *((t, s.encoded) for t, s in grid_data.dev.items())]
-    for tlp, split in splits:
-        longest = int(split.tokens.max())
-        if longest > positions:
-            flag = "--qa-max-length" if tlp.task == "qa" else "--max-length"
-            raise InputError(
-                f"{flag}: {tlp} has a row of {longest} word pieces, but --model {model} takes "
-                f"{positions} at most"
-            )
-
-
-def _positions(config: Any) -> int | None:
-    """The longest input of an encoder with learned positions, None for another one."""
-    positions = getattr(config, "max_position_embeddings", None)
-    # -1 and no biased input: relative positions, of any length (XLNet; DeBERTa).
-    if not positions or positions < 0 or not getattr(config, "position_biased_input", True):
-        return None
-    # RoBERTa and its kin number positions from behind the padding token's id.
-    return positions - (config.pad_token_id + 1 if "roberta" in config.model_type else 0)
 
 
 def export_models(model: MultiTaskModel, tokenizer: Any, folder: Path) -> None:
@@ -158,7 +163,6 @@ def show_overview(
     streams: dict[TLP, BatchStream],
     sampler: Sampler,
     meta: MetaArguments,
-    averaging: AveragingConfig,
     num_steps: int,
 ) -> None:
     """The first lines of a run, after those on the processes. Every rank takes part.
@@ -178,6 +182,6 @@ def show_overview(
         *count_lines(grid_data.counts()),
         *choice_lines(meta, placement.device.type == "cuda"),
         step_line(meta, num_batches, unlimited, num_steps),
-        *cost_lines(Cost(num_parameters, averaging, placement.world)),
+        *cost_lines(Cost(num_parameters, averaging_config(meta), placement.world)),
     ):
         log.say(line)

@@ -9,6 +9,7 @@ import types
 import pytest
 
 from metatlp.engine.args import MetaArguments, RunArguments
+from metatlp.engine.compatibility import check_placement
 from metatlp.errors import InputError
 
 BART = {"model_type": "bart", "vocab_size": 100, "d_model": 16, "encoder_layers": 1}
@@ -154,4 +155,4 @@ def test_debug_needs_one_process(train_meta):
     run = RunArguments(debug=True)
     two = types.SimpleNamespace(world=2)
     with pytest.raises(InputError, match=r"^--debug runs in one process, not 2$"):
-        train_meta.check_placement(MetaArguments(model="ENCODER"), run, two)
+        check_placement(MetaArguments(model="ENCODER"), run, two)

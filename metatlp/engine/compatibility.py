@@ -1,0 +1,62 @@
+"""Whether the flags, the processes, the encoder and the data go together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from metatlp.engine.args import MetaArguments, RunArguments
+from metatlp.engine.grid_data import GridData
+from metatlp.engine.placement import Placement
+from metatlp.errors import InputError
+from metatlp.model.multitask import load_config
+
+
+def check_placement(meta: MetaArguments, run: RunArguments, placement: Placement) -> None:
+    """Rules between flags and the world that the launcher made."""
+    if meta.inner_state == "carry" and placement.world > 1:
+        raise InputError(
+            f"--inner-state carry is sequential: it needs one process, not {placement.world}; "
+            "or use --inner-state average"
+        )
+    if run.debug:
+        if placement.world > 1:
+            raise InputError(f"--debug runs in one process, not {placement.world}")
+        torch.autograd.set_detect_anomaly(True)
+
+
+def check_encoder(model: str, tokenizer: Any, grid_data: GridData) -> None:
+    """What an encoder must take: every id of the tokenizer, and every row of the data.
+
+    Raises:
+        InputError: it does not; the model would fail on them without saying why.
+    """
+    config = load_config(model, None)
+    if len(tokenizer) > config.vocab_size:
+        raise InputError(
+            f"--tokenizer: has {len(tokenizer)} word pieces, but --model {model} knows "
+            f"{config.vocab_size}"
+        )
+    positions = _positions(config)
+    if positions is None:
+        return
+    splits = [*grid_data.train.items(), *((t, s.encoded) for t, s in grid_data.dev.items())]
+    for tlp, split in splits:
+        longest = int(split.tokens.max())
+        if longest > positions:
+            flag = "--qa-max-length" if tlp.task == "qa" else "--max-length"
+            raise InputError(
+                f"{flag}: {tlp} has a row of {longest} word pieces, but --model {model} takes "
+                f"{positions} at most"
+            )
+
+
+def _positions(config: Any) -> int | None:
+    """The longest input of an encoder with learned positions, None for another one."""
+    positions = getattr(config, "max_position_embeddings", None)
+    # -1 and no biased input: relative positions, of any length (XLNet; DeBERTa).
+    if not positions or positions < 0 or not getattr(config, "position_biased_input", True):
+        return None
+    # RoBERTa and its kin number positions from behind the padding token's id.
+    return positions - (config.pad_token_id + 1 if "roberta" in config.model_type else 0)

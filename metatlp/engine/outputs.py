@@ -1,0 +1,136 @@
+"""What a meta-training run writes and reads back: metrics, scores, checkpoints, models.
+
+In all of these every rank takes part; the main process writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+from metatlp.engine import checkpoint
+from metatlp.engine.build import export_models
+from metatlp.engine.checks import check_finite, check_invariants
+from metatlp.engine.inner import SlotReport
+from metatlp.engine.overview import score_lines
+from metatlp.engine.placement import AgreedError, raise_first
+from metatlp.engine.run_log import timed
+from metatlp.engine.run_state import distance
+from metatlp.engine.same_run import moved_line, where_it_runs
+from metatlp.engine.training import Training
+from metatlp.tasks import TASKS
+
+
+def record_step(
+    training: Training,
+    reports: list[SlotReport],
+    lr: float,
+    elapsed: Callable[[], float],
+    signal_name: str | None,
+) -> str | None:
+    """Write the step's metrics; return the signal that any rank received. All ranks take part."""
+    state = training.state
+    own = [asdict(report) | {"loss": report.loss} for report in reports]
+    entry = {"reports": own, "signal": signal_name, "failure": state.strategy.failure}
+    gathered = training.placement.gather([entry | {"log": training.log.failure}])
+    raise_first(e["log"] for e in gathered)
+    slots = sorted((r for e in gathered for r in e["reports"]), key=lambda r: r["slot"])
+    tokens, seconds = sum(r["tokens"] for r in slots), elapsed()
+    loss = sum(r["loss"] for r in slots) / len(slots)
+    moved = distance(state.strategy.theta.start, training.theta_0)
+    check_finite(slots, [e["failure"] for e in gathered], moved, state.step)
+    if training.run.debug:
+        check_invariants(state.strategy, training.model)
+    training.log.record(
+        {
+            "step": state.step,
+            "loss": loss,
+            "lr": lr,
+            "tokens": tokens,
+            "seconds": seconds,
+            "distance": moved,
+            "slots": slots,
+        }
+    )
+    numbers = {"loss": loss, "lr": lr, "tokens_per_second": tokens / seconds, "distance": moved}
+    training.log.track(state.step, numbers)
+    training.log.progress(state.step, training.num_steps, loss, tokens / seconds)
+    return next((e["signal"] for e in gathered if e["signal"]), None)
+
+
+def evaluate(training: Training) -> None:
+    """Score the dev splits at theta. All ranks take part."""
+    elapsed = timed()
+    scores = training.evaluator.scores()
+    training.log.record(
+        {
+            "step": training.state.step,
+            "seconds": elapsed(),
+            "dev": {str(tlp): values for tlp, values in scores.items()},
+        }
+    )
+    headline = {str(tlp): values[TASKS[tlp.task].metric] for tlp, values in scores.items()}
+    training.log.track(training.state.step, {f"dev/{k}": v for k, v in headline.items()})
+    for line in score_lines(training.state.step, scores):
+        training.log.say(line)
+
+
+def save(training: Training) -> None:
+    """Write a checkpoint (main process). All ranks take part, so that an error ends them all."""
+    state, log = training.state, training.log
+    with training.placement.together():
+        log.raise_failure()
+        if training.placement.is_main:
+            here = where_it_runs(training.placement)
+            as_json = state.as_json(training.identity, here, log.num_records())
+            folder, tensors = training.folder / "checkpoints", state.tensors()
+            path = checkpoint.save(folder, state.step, as_json, tensors, training.run.keep)
+            log.say(f"saved {path}")
+
+
+def resume(training: Training) -> None:
+    """Take up the checkpoint that --resume asks for, if there is one. All ranks take part."""
+    asked, state, log = training.run.resume, training.state, training.log
+    if asked is None:
+        return
+    folder = training.folder / "checkpoints"
+    with training.placement.together():
+        saved = checkpoint.find(folder, asked, log.say)
+        if saved is not None:
+            state.restore(saved, training.identity)
+    if len(set(training.placement.gather([state.step]))) > 1:
+        raise AgreedError(f"--resume: not all processes find the same checkpoints in {folder}")
+    with training.placement.together():
+        if training.placement.is_main:
+            for later in checkpoint.set_aside(folder, state.step):
+                log.say(f"set aside, being of a later step: {later}")
+            log.take_up(saved.state["num_records"] if saved else 0)
+    if saved is None:
+        log.say(f"--resume auto: no checkpoint in {folder}; starting at step 0")
+    else:
+        log.say(f"resumed {saved.path} after {state.step} meta steps")
+        moved = moved_line(saved.state.get("placement", {}), where_it_runs(training.placement))
+        if moved:
+            log.say(moved)
+
+
+def finish(training: Training) -> None:
+    """Score the last theta and export one ordinary model per task. All ranks take part."""
+    training.stop.at_once(
+        "stopped after the last meta step, which is saved, but before the last evaluation and the "
+        "models were complete; for these give the same command with --resume auto"
+    )
+    evaluate(training)
+    folder = training.folder / "models"
+    with training.placement.together():
+        training.log.raise_failure()
+        if training.placement.is_main:
+            export_models(training.model, training.tokenizer, folder)
+    training.log.say(f"finished {training.num_steps} meta steps; models in {folder}")
+
+
+def say_stopped(training: Training, signal_name: str) -> None:
+    training.log.say(
+        f"{signal_name}: stopped after meta step {training.state.step} of {training.num_steps} and "
+        "saved; go on with the same command and --resume auto"
+    )

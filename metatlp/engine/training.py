@@ -1,0 +1,46 @@
+"""A meta-training run as one value: the parts that its loop and its outputs work on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from metatlp.data.prefetch import EpisodeLoader
+from metatlp.engine.args import MetaArguments, RunArguments
+from metatlp.engine.evaluation import Evaluator
+from metatlp.engine.grid_data import GridData
+from metatlp.engine.inner import InnerLoop
+from metatlp.engine.placement import Placement
+from metatlp.engine.run_log import RunLog
+from metatlp.engine.run_state import RunState
+from metatlp.engine.same_run import RunIdentity
+from metatlp.engine.signals import StopRequest
+from metatlp.model.multitask import MultiTaskModel
+
+
+@dataclass
+class Training:
+    """The parts of a run: built once, used by the loop."""
+
+    meta: MetaArguments
+    run: RunArguments
+    placement: Placement
+    log: RunLog
+    grid_data: GridData
+    loader: EpisodeLoader
+    state: RunState
+    inner_loop: InnerLoop
+    evaluator: Evaluator
+    model: MultiTaskModel
+    tokenizer: Any
+    theta_0: Tensor
+    num_steps: int
+    identity: RunIdentity
+    stop: StopRequest
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.run.output_dir)
