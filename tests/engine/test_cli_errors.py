@@ -21,6 +21,10 @@ TYPES = (DataArguments, MetaArguments, RunArguments)
 DATA = ["--data-dir", "DATA"]
 NEEDED = [*DATA, "--model", "ENCODER"]
 # Flags with a float that has a default; nan is none of the values that any of them takes.
+CLIP = (
+    "with --reduce exact and --inner-state average it must be above 0 and at most 10, or small "
+    "second moments are lost; use --reduce fp32, or another --inner-state"
+)
 FLOATS = ("--dropout", "--meta-lr", "--outer-momentum", "--inner-lr", "--grad-clip")
 FLOATS += ("--weight-decay", "--epochs", "--tau")
 
@@ -102,11 +106,8 @@ BAD = [
     ("--outer-nesterov", "--outer-nesterov needs --outer-momentum"),
     ("--grad-clip 1e-9", "--grad-clip 1e-09: must be 0 (off), or from 1e-06 to 1e+06"),
     ("--grad-clip 1e200", "--grad-clip 1e+200: must be 0 (off), or from 1e-06 to 1e+06"),
-    (
-        "--grad-clip 0",
-        "--grad-clip 0 leaves the moments without a bound; use --reduce fp32, or another "
-        "--inner-state",
-    ),
+    ("--grad-clip 0", f"--grad-clip 0.0: {CLIP}"),
+    ("--grad-clip 10.5", f"--grad-clip 10.5: {CLIP}"),
     # Batches and lengths.
     ("--batch-size 0", f"--batch-size: cannot read '0'; {BATCH}"),
     ("--batch-size -3", f"--batch-size: cannot read '-3'; {BATCH}"),

@@ -44,7 +44,7 @@ def results(tmp_path_factory, launch, meta_flags):
         done = launch(
             "tests/engine/workers/several_runs.py", [str(folder / f"{world}.json")], world
         )
-        assert done.returncode == 0, done.stderr[:6000]
+        assert done.returncode == 0, done.stderr[-6000:]
         for name in RUNS:
             output = folder / f"{name}-{world}"
             saved = output / "checkpoints" / f"step_{STEPS:06d}"

@@ -10,6 +10,8 @@ import json
 import sys
 from pathlib import Path
 
+import torch
+
 ROOT = Path(__file__).resolve().parents[3]
 sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != ROOT]
 
@@ -20,3 +22,5 @@ spec.loader.exec_module(train_meta)
 
 for arguments in json.loads(Path(sys.argv[1]).read_text()):
     assert train_meta.main(arguments) == 0
+if torch.distributed.is_initialized():
+    torch.distributed.destroy_process_group()
