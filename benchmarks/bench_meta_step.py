@@ -20,13 +20,14 @@ from typing import Any
 import torch
 from meta_step.measure import (
     breakdown,
+    cost_of_exact,
     interleaved,
     memory,
     over_ranks,
     paired_ratio,
     quantiles,
 )
-from meta_step.report import machine, write
+from meta_step.report import machine, save, show
 from meta_step.variants import Floor, Ours, Variant, agreement, builders
 from meta_step.workload import Workload, build_workload
 
@@ -137,14 +138,19 @@ def measure_all(
     }
     print(json.dumps(results["machine"]), json.dumps(results["agreement"]), sep="\n", flush=True)
     results |= measure_times(work, repeats, warmup)
+    save(results, arguments.output)
+    if arguments.breakdown:
+        settings = [("exact", "average"), ("fp32", "average"), ("exact", "reset")]
+        results["breakdown"] = breakdown(work, settings)
+        results["cost_of_exact"] = cost_of_exact(results["breakdown"])
+        save(results, arguments.output)
     if arguments.memory:
         results["memory"] = measure_memory(argv, work, results["num_parameters"])
-    if arguments.breakdown:
-        names = [("exact", "average"), ("fp32", "average"), ("exact", "reset")]
-        results["breakdown"] = {f"{r}, {s}": breakdown(work, r, s) for r, s in names}
+        save(results, arguments.output)
     if arguments.world > 1:
         results["ranks"] = measure_ranks(arguments, argv, Path(folder) / "ranks.json")
-    write(results, arguments.output)
+        save(results, arguments.output)
+    show(results)
 
 
 def measure_times(work: Workload, repeats: int, warmup: int) -> dict[str, Any]:

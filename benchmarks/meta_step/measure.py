@@ -21,7 +21,7 @@ from meta_step.variants import Floor, Ours, Settings, Variant, builders
 from meta_step.workload import Workload
 
 PERCENTILES = (20, 50, 80)
-PARTS_STEPS = 4  # meta steps of which the parts are timed
+PARTS_STEPS = 6  # meta steps of which the parts are timed
 # What a meta step of ours is made of: (object, method, what it is called in the table).
 INNER_PARTS = {
     "_gradient": "forward, backward, zeroing",
@@ -102,23 +102,56 @@ def paired_ratio(ours: list[float], other: list[float]) -> list[float]:
     return quantiles([a / b for a, b in zip(ours, other, strict=True)])
 
 
-def breakdown(work: Workload, reduce: str, inner_state: str) -> dict[str, tuple[float, float]]:
-    """Part of a meta step -> (ours, floor) in seconds, the quickest of the steps after the first.
+def breakdown(
+    work: Workload, settings: list[tuple[str, str]]
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """Setting -> part of a meta step -> (ours, floor) in seconds, the quickest of the steps.
 
-    Quickest, because the parts are short and a busy machine only ever adds to them.
+    The first step is not counted. Quickest, because the parts are short and a busy machine only
+    ever adds to them.
+
+    Args:
+        settings: pairs of `--reduce` and `--inner-state`.
     """
-    settings = Settings()
-    ours, floor = Ours(work, reduce, inner_state, settings), Floor(work, settings)
-    rows: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for step in range(min(PARTS_STEPS, len(work.queues))):
-        mine, theirs = _ours_in_parts(ours, step), _floor_in_parts(floor, step)
-        for name in mine:
-            rows[name].append((mine[name], theirs.get(name, 0.0)))
-    ours.loader.close()
-    return {
-        name: (min(a for a, _ in found[1:]), min(b for _, b in found[1:]))
-        for name, found in rows.items()
+    usual = Settings()
+    variants = {f"{r}, {s}": Ours(work, r, s, usual) for r, s in settings}
+    floor = Floor(work, usual)
+    rows: dict[str, dict[str, list[tuple[float, float]]]] = {
+        name: defaultdict(list) for name in variants
     }
+    for step in range(min(PARTS_STEPS, len(work.queues))):
+        theirs = _floor_in_parts(floor, step)
+        for name, ours in variants.items():
+            for part, mine in _ours_in_parts(ours, step).items():
+                rows[name][part].append((mine, theirs.get(part, 0.0)))
+    for ours in variants.values():
+        ours.loader.close()
+    return {
+        name: {
+            part: (min(a for a, _ in found[1:]), min(b for _, b in found[1:]))
+            for part, found in parts.items()
+        }
+        for name, parts in rows.items()
+    }
+
+
+def cost_of_exact(parts: dict[str, dict[str, tuple[float, float]]]) -> dict[str, float]:
+    """What `exact` adds to a meta step under `average`, from the parts that differ.
+
+    The passes are the same code under both, so their scatter is left out.
+
+    Args:
+        parts: from `breakdown`, with both settings.
+
+    Returns:
+        Seconds of those parts under each, seconds of the whole step under fp32, and the share.
+    """
+    exact, fp32 = (
+        sum(parts[f"{reduce}, average"][part][0] for part in OUTER_PARTS.values())
+        for reduce in ("exact", "fp32")
+    )
+    whole = parts["fp32, average"]["whole step"][0]
+    return {"exact": exact, "fp32": fp32, "whole step": whole, "share": (exact - fp32) / whole}
 
 
 def _ours_in_parts(ours: Ours, step: int) -> dict[str, float]:

@@ -83,6 +83,16 @@ def breakdown_table(parts: dict[str, tuple[float, float]]) -> list[str]:
     return table(["part of a meta step", "ours ms", "floor ms", "% of floor"], rows)
 
 
+def exact_lines(results: dict[str, Any]) -> list[str]:
+    cost = results["cost_of_exact"]
+    exact, fp32, whole = cost["exact"], cost["fp32"], cost["whole step"]
+    return [
+        f"- scales, accumulate_delta_ and apply_delta_ under average: {1000 * exact:.0f} ms exact, "
+        f"{1000 * fp32:.0f} ms fp32, in a step of {1000 * whole:,.0f} ms: "
+        f"{100 * cost['share']:.2f} % of the step"
+    ]
+
+
 def markdown(results: dict[str, Any]) -> str:
     """The results file."""
     lines = [
@@ -104,6 +114,8 @@ def sections(results: dict[str, Any]) -> list[tuple[str, list[str]]]:
     """Title and lines of every part that was measured."""
     found = [("Time of a meta step; ratios are taken within a round", times_table(results))]
     found.append(("Ratios (p20, p50, p80)", [f"- {line}" for line in results["ratios"]]))
+    if results.get("cost_of_exact"):
+        found.append(("What exact adds, by the parts that differ", exact_lines(results)))
     if results.get("memory"):
         found.append(("Peak memory above the start", memory_table(results)))
     for name, parts in results.get("breakdown", {}).items():
@@ -113,14 +125,18 @@ def sections(results: dict[str, Any]) -> list[tuple[str, list[str]]]:
     return found
 
 
-def write(results: dict[str, Any], output: str | None) -> None:
-    """Print all sections; with `output` also write OUTPUT (Markdown) and a JSON file beside."""
+def show(results: dict[str, Any]) -> None:
     for title, body in sections(results):
         print("\n".join(["", title, *body]))
+
+
+def save(results: dict[str, Any], output: str | None) -> None:
+    """With `output`, write OUTPUT (Markdown) and a JSON file beside it; after every part, so that
+    what was measured is kept if a later part fails."""
     if output is None:
         return
     path = Path(output)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(markdown(results), encoding="utf-8")
     path.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    print(f"\nwritten: {path} and {path.with_suffix('.json')}", file=sys.stderr)
+    print(f"written: {path} and {path.with_suffix('.json')}", file=sys.stderr, flush=True)
