@@ -1,0 +1,77 @@
+"""The source for `--data demo`: the artificial grid, written once into the cache.
+
+Knows where it lies and when it has to be written anew; what is in it is `metatlp.data.demo`'s
+affair.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import metatlp
+from metatlp.data.demo.folder import DEFAULT_SCALE, write_demo
+from metatlp.data.once import built_once
+from metatlp.data.xtreme import XtremeFolder
+
+_PACKAGE = Path(metatlp.__file__).parent
+
+
+@dataclass(frozen=True)
+class DemoGrid:
+    """Which of the artificial grids: the arguments of write_demo."""
+
+    seed: int = 0
+    scale: float = DEFAULT_SCALE
+    label_noise: float = 0.0
+
+    def folder(self, cache_dir: Path) -> Path:
+        """Its place in the cache, of which the sources that write it are a part."""
+        key = digest(*map(repr, (self.seed, self.scale, self.label_noise)), *generator_sources())
+        return cache_dir / "demo" / f"grid-{key}"
+
+    def build(self, cache_dir: Path, log: Callable[[str], None]) -> Path:
+        """Its folder, written if it is not in the cache.
+
+        Raises:
+            InputError: the cache cannot be written, or the scale is out of range.
+        """
+
+        def write(folder: Path) -> None:
+            log("demo: writing the grid, some seconds, once")
+            write_demo(folder, self.seed, self.scale, self.label_noise)
+
+        return built_once(self.folder(cache_dir), write)
+
+    def describe(self) -> str:
+        """One phrase for the log."""
+        noise = f", label noise {self.label_noise:g}" if self.label_noise else ""
+        return f"seed {self.seed}, scale {self.scale:g}{noise}"
+
+
+class DemoSource(XtremeFolder):
+    """The folder of a DemoGrid."""
+
+    def __init__(self, grid: DemoGrid, folder: Path):
+        super().__init__(folder)
+        self.grid = grid
+
+    def describe(self) -> str:
+        """One phrase for the log."""
+        return f"the demo grid of artificial languages ({self.grid.describe()}) in {self.root}"
+
+
+def generator_sources() -> list[str]:
+    """The text of all modules that the demo's sentences depend on.
+
+    They take the place of a version number that someone would have to raise.
+    """
+    paths = [*sorted((_PACKAGE / "data" / "demo").glob("*.py")), _PACKAGE / "seeds.py"]
+    return [path.read_text(encoding="utf-8") for path in [*paths, _PACKAGE / "grid.py"]]
+
+
+def digest(*parts: str) -> str:
+    """16 hex digits for a name in the cache."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
