@@ -16,6 +16,7 @@ setup(
     packages=[
         "metatlp",
         "metatlp.data",
+        "metatlp.data.demo",
         "metatlp.engine",
         "metatlp.kernels",
         "metatlp.model",
@@ -26,6 +27,7 @@ setup(
         "torch>=2.11,<2.14",
         "transformers>=5.17,<6",
         "accelerate>=1.15,<2",
+        "tokenizers>=0.22",
         "datasets>=4.0,<6",
         "safetensors>=0.5",
         "numpy>=2.0",

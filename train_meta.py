@@ -1,7 +1,8 @@
 """Meta-train one multilingual encoder with Reptile on a grid of task-language pairs (Algorithm 1).
 
-    accelerate launch --config_file accelerate_configs/cpu_2.yaml train_meta.py \
-        --selection all --sampler temp --tau 2 --data-dir DATA --model ENCODER
+    accelerate launch train_meta.py --selection all --sampler temp --tau 2
+
+Without --data-dir or --data hub it trains the demo's encoder on its grid of artificial languages.
 
 Read top to bottom: parse, place, load, build, loop.
 """
@@ -32,6 +33,7 @@ from metatlp.engine.build import (
 from metatlp.engine.command_line import parse_flags, run_script
 from metatlp.engine.compatibility import check_encoder, check_placement
 from metatlp.engine.data_args import DataArguments
+from metatlp.engine.demo import build_demo, demo_lines, next_line
 from metatlp.engine.evaluation import Evaluator
 from metatlp.engine.grid_data import load_grid
 from metatlp.engine.inner import SlotReport
@@ -57,43 +59,57 @@ def main(argv: Sequence[str]) -> int:
     with StopRequest("stopped before the first meta step; there was nothing to save") as stop:
         placement = start(meta.reduce == "exact", run.report_to, run.output_dir)
         log = RunLog(Path(run.output_dir), placement)
-        tokenizer = open_run(data, meta, run, placement, log)
-        training = build(data, meta, run, placement, log, tokenizer, stop)
+        arguments = resolved(data, meta, run)
+        meta, tokenizer = open_run(data, meta, run, placement, log, arguments)
+        training = build(data, meta, run, placement, log, tokenizer, stop, arguments)
         if training is None:
             return 0
         with training.loader:
             resume(training)
             if train(training):
                 finish(training)
+                if data.source == "demo":
+                    log.say(next_line(training.folder / "models"))
         with placement.together():
             log.close()
     return 0
 
 
 def open_run(
-    data: DataArguments, meta: MetaArguments, run: RunArguments, placement: Placement, log: RunLog
-) -> Any:
+    data: DataArguments,
+    meta: MetaArguments,
+    run: RunArguments,
+    placement: Placement,
+    log: RunLog,
+    arguments: dict[str, Any],
+) -> tuple[MetaArguments, Any]:
     """Check what can be checked before any data is read; make the run's folder.
 
     Returns:
-        The tokenizer.
+        The flags, with the demo's encoder as --model if it is that, and the tokenizer.
     """
-    arguments = resolved(data, meta, run)
     with placement.together():
         check_placement(meta, run, placement)
     check_flags(arguments, placement)
+    if data.source == "demo":
+        for line in demo_lines(data, meta, run):
+            log.say(line)
     for line in placement_lines(placement.describe(), meta.meta_batch_size):
         log.say(line)
+    if not run.dry_run:
+        with placement.together():
+            log.check_folder(run.resume)
+    if data.source == "demo":
+        meta = build_demo(data, meta, placement, log.say_here)
+    assert meta.model is not None
     with placement.together():
         load_config(meta.model, meta.dropout)
         tokenizer = load_tokenizer(meta.tokenizer or meta.model)
         Padding.of(tokenizer)
     if not run.dry_run:
         with placement.together():
-            log.check_folder(run.resume)
-        with placement.together():
             log.open(arguments)
-    return tokenizer
+    return meta, tokenizer
 
 
 def build(
@@ -104,6 +120,7 @@ def build(
     log: RunLog,
     tokenizer: Any,
     stop: StopRequest,
+    arguments: dict[str, Any],
 ) -> Training | None:
     """Load the data and build the model; None after a dry run's first lines."""
     grid_data = load_grid(data, tokenizer, run.eval_examples, placement, log.say_here)
@@ -125,7 +142,7 @@ def build(
     model, inner_loop, strategy = build_strategy(meta, grid_data, streams, placement)
     theta_0 = strategy.theta.start.clone()
     identity = RunIdentity(
-        arguments=resolved(data, meta, run),
+        arguments=arguments,
         data=grid_data.fingerprints(),
         num_steps=num_steps,
         mixed_precision=placement.accelerator.mixed_precision,

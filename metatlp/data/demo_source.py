@@ -40,7 +40,7 @@ class DemoGrid:
         """
 
         def write(folder: Path) -> None:
-            log("demo: writing the grid, some seconds, once")
+            log("demo: writing the grid, once")
             write_demo(folder, self.seed, self.scale, self.label_noise)
 
         return built_once(self.folder(cache_dir), write)

@@ -16,6 +16,7 @@ from metatlp.engine.bounds import LARGEST_EXACT_CLIP
 from metatlp.engine.data_args import DataArguments
 from metatlp.engine.flags import at_least, flag, flag_name
 from metatlp.errors import InputError
+from metatlp.model.demo_encoder import RECIPE
 
 # Tracker -> the packages that bring it; one of them is enough.
 TRACKERS = {
@@ -31,7 +32,13 @@ class MetaArguments:
 
     _argument_group_name: ClassVar[str] = "model and algorithm"
 
-    model: str | None = flag("encoder: hub id or folder")
+    model: str | None = flag(
+        "encoder: hub id or folder [default with --data demo: a small one made for it]"
+    )
+    pretrain_steps: int | None = flag(
+        "masked-LM steps with which the demo's encoder is made, once; 0: random weights [default: "
+        f"{RECIPE.pretrain_steps}]"
+    )
     tokenizer: str | None = flag("tokenizer: hub id or folder [default: that of --model]")
     from_config: bool = flag("start from random weights of the configuration in --model", False)
     attention: Literal["sdpa", "eager"] = flag("attention implementation of the encoder", "sdpa")
@@ -39,8 +46,8 @@ class MetaArguments:
         "dropout probability in every inner step, for every dropout of the model", 0.1
     )
     gradient_checkpointing: bool = flag("recompute activations: less memory, more time", False)
-    preset: Literal["paper", "authors-code", "debug"] = flag(
-        "group of defaults that explicit flags override", "paper"
+    preset: Literal["paper", "authors-code", "debug", "demo"] = flag(
+        "group of defaults that explicit flags override; demo if the data is", "paper"
     )
     sampler: Literal["temp", "uniform", "fixed"] = flag(
         "how TLPs are drawn: temp (by size and temperature), uniform, or fixed (--weights-file)",
@@ -99,10 +106,20 @@ class MetaArguments:
     seed: int = flag("seed of everything random", 0)
 
     def __post_init__(self) -> None:
-        if not self.model:
-            raise InputError("--model: name an encoder (a hub id or a folder)")
+        if self.pretrain_steps is not None and not self.embedded:
+            raise InputError("--pretrain-steps belongs to the demo's encoder: leave out --model")
         self._check_sampler()
         self._check_numbers()
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the encoder is the demo's own."""
+        return self.model is None
+
+    @property
+    def num_pretrain_steps(self) -> int:
+        """Of the demo's encoder."""
+        return RECIPE.pretrain_steps if self.pretrain_steps is None else self.pretrain_steps
 
     @property
     def temperature(self) -> float | None:
@@ -128,6 +145,7 @@ class MetaArguments:
         if not 0 <= self.seed < 2**32:
             raise InputError(f"--seed {self.seed}: must be at least 0 and below 2^32")
         at_least(1, self, "meta_batch_size", "inner_steps", "max_meta_steps")
+        at_least(0, self, "pretrain_steps")
         for name in ("inner_lr", "meta_lr", "grad_clip", "weight_decay", "epochs"):
             value = getattr(self, name)
             if not (value >= 0 and math.isfinite(value)):
@@ -165,7 +183,7 @@ class RunArguments:
 
     _argument_group_name: ClassVar[str] = "run"
 
-    output_dir: str = flag("folder of the run", "runs/meta")
+    output_dir: str = flag("folder of the run; runs/demo with --data demo", "runs/meta")
     save_every: int = flag("meta steps between checkpoints; 0 saves at the end only", 500)
     keep: int = flag("number of checkpoints kept", 2)
     resume: str | None = flag("auto (the newest whole checkpoint in --output-dir) or a checkpoint")
@@ -198,5 +216,10 @@ def resolved(data: DataArguments, meta: MetaArguments, run: RunArguments) -> dic
     values = {k: v for part in (data, meta, run) for k, v in dataclasses.asdict(part).items()}
     values["batch_size"] = ",".join(f"{task}={n}" for task, n in data.batch_sizes().items())
     values |= {"tau": meta.temperature, "size_unit": meta.unit}
-    values["tokenizer"] = meta.tokenizer or meta.model
+    values["data"] = data.source
+    if data.source == "demo":
+        values |= {f"demo_{name}": v for name, v in dataclasses.asdict(data.demo).items()}
+    if meta.embedded:
+        values |= {"model": "demo", "pretrain_steps": meta.num_pretrain_steps}
+    values["tokenizer"] = meta.tokenizer or values["model"]
     return {k: "inf" if v == math.inf else v for k, v in values.items()}

@@ -6,14 +6,19 @@ Knows no file: every rule here is checked before any is opened.
 from __future__ import annotations
 
 import dataclasses
+import math
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
-from metatlp.engine.flags import at_least, flag
+from metatlp.data.demo_source import DemoGrid
+from metatlp.engine.flags import at_least, flag, flag_name
 from metatlp.errors import InputError
 from metatlp.grid import TASK_CODES
 from metatlp.tasks.task import Limits
 
+_DEMO_FIELDS = dataclasses.fields(DemoGrid)
 DEFAULT_BATCH_SIZES = {"qa": 8, "nli": 32, "pa": 8, "pos": 32, "ner": 32}
 
 
@@ -23,10 +28,18 @@ class DataArguments:
 
     _argument_group_name: ClassVar[str] = "data"
 
-    data: Literal["folder", "hub"] = flag(
-        "where examples come from: a folder in XTREME's layout, or the Hugging Face hub", "folder"
+    data: Literal["folder", "hub", "demo"] | None = flag(
+        "where examples come from: a folder in XTREME's layout, the Hugging Face hub, or the demo, "
+        "a grid of artificial languages [default: folder with --data-dir, otherwise demo]"
     )
     data_dir: str | None = flag("folder in XTREME's layout (with --data folder)")
+    demo_seed: int | None = flag("seed of the demo's languages and examples [default: 0]")
+    demo_scale: float | None = flag(
+        f"the demo's size, as a factor on Table 1's examples [default: {DemoGrid.scale:g}]"
+    )
+    demo_label_noise: float | None = flag(
+        "share of wrong labels in the demo's training examples, 0 to 1 [default: 0]"
+    )
     selection: str = flag(
         "TLPs to train on (D_train): all, task:pos,ner (Task-Limited), lang:hi (Lang-Limited), or "
         "a list like qa_en,ner_hi",
@@ -64,13 +77,43 @@ class DataArguments:
     )
 
     def __post_init__(self) -> None:
-        if self.data == "folder" and not self.data_dir:
+        if self.source == "folder" and not self.data_dir:
             raise InputError("--data-dir: name a folder in XTREME's layout, or use --data hub")
-        if self.data == "hub" and self.data_dir:
+        if self.source != "folder" and self.data_dir:
             raise InputError("--data-dir belongs to --data folder")
+        self._check_demo()
         at_least(1, self, "max_examples")
         self.batch_sizes()
         self.limits()
+
+    @property
+    def source(self) -> str:
+        """--data, or what it is without the flag."""
+        return self.data or ("folder" if self.data_dir else "demo")
+
+    @property
+    def demo(self) -> DemoGrid:
+        """The grid of --data demo."""
+        values = {field.name: getattr(self, f"demo_{field.name}") for field in _DEMO_FIELDS}
+        return DemoGrid(**{name: value for name, value in values.items() if value is not None})
+
+    @property
+    def cache_folder(self) -> Path:
+        """--cache-dir, or `$XDG_CACHE_HOME/metatlp`, or `~/.cache/metatlp`."""
+        base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+        return Path(self.cache_dir or os.path.join(base, "metatlp"))
+
+    def _check_demo(self) -> None:
+        for name in (f"demo_{field.name}" for field in _DEMO_FIELDS):
+            if getattr(self, name) is not None and self.source != "demo":
+                raise InputError(f"{flag_name(name)} belongs to --data demo")
+        grid = self.demo
+        if not 0 <= grid.seed < 2**32:
+            raise InputError(f"--demo-seed {grid.seed}: must be at least 0 and below 2^32")
+        if not (grid.scale > 0 and math.isfinite(grid.scale)):
+            raise InputError(f"--demo-scale {grid.scale}: must be positive, and finite")
+        if not 0 <= grid.label_noise <= 1:
+            raise InputError(f"--demo-label-noise {grid.label_noise}: must be from 0 to 1")
 
     def limits(self) -> Limits:
         """The lengths that encoding keeps to."""

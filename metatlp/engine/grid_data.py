@@ -5,7 +5,6 @@ Knows ranks only to share the encoding out; every rank ends with every split.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from metatlp.data.cache import encode_split
+from metatlp.data.demo_source import DemoSource
 from metatlp.data.encoded import EncodedSplit
 from metatlp.data.hub import HubSource
 from metatlp.data.records import Source
@@ -56,10 +56,16 @@ class GridData:
         return {str(tlp): split.fingerprint for tlp, split in self.train.items()}
 
 
-def open_source(arguments: DataArguments) -> Source:
-    """The source that `--data` and `--data-dir` name. Raises InputError if it is not there."""
-    if arguments.data == "hub":
+def open_source(arguments: DataArguments, log: Callable[[str], None]) -> Source:
+    """The source that `--data` and `--data-dir` name; the demo's is written where it is missing.
+
+    Raises:
+        InputError: it is not there.
+    """
+    if arguments.source == "hub":
         return HubSource()
+    if arguments.source == "demo":
+        return DemoSource(arguments.demo, arguments.demo.build(arguments.cache_folder, log))
     assert arguments.data_dir is not None
     return XtremeFolder(Path(arguments.data_dir))
 
@@ -78,7 +84,7 @@ def load_grid(
     """
     error, loaded = None, None
     try:
-        source = open_source(arguments)
+        source = open_source(arguments, log)
         there = source.tlps("train")
         grid = select(training_grid(there, arguments.train_languages), arguments.selection)
         missing = missing_from_paper(there, arguments.train_languages)
@@ -110,7 +116,7 @@ class _Encoder:
     ):
         self.source, self.tokenizer, self.log = source, tokenizer, log
         self.limits, self.rank = arguments.limits(), placement.rank
-        self.cache_dir = Path(arguments.cache_dir or default_cache_dir())
+        self.cache_dir = arguments.cache_folder
 
     def encode(
         self, tlps: Iterable[TLP], split: str, max_examples: int | None
@@ -137,9 +143,3 @@ class _Encoder:
 
     def for_scoring(self, tlp: TLP, encoded: EncodedSplit, max_examples: int | None) -> EvalSplit:
         return EvalSplit(encoded, lambda: self.source.read(tlp, "dev").examples[:max_examples])
-
-
-def default_cache_dir() -> str:
-    """`$XDG_CACHE_HOME/metatlp`, or `~/.cache/metatlp`."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(base, "metatlp")

@@ -11,7 +11,7 @@ from typing import Any
 from metatlp.errors import InputError
 
 # `paper` is the flags' own defaults. `authors-code` is the published code where it differs from
-# them. `debug` is a run of seconds.
+# them. `debug` is a run of seconds. `demo` fits the demo's short sentences and small encoder.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "authors-code": {
@@ -32,7 +32,21 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": "4",
         "eval_examples": 32,
     },
+    "demo": {
+        "inner_lr": 2e-3,
+        "epochs": 3.0,
+        "dropout": 0.0,
+        "batch_size": "16",
+        "max_length": 64,
+        "qa_max_length": 128,
+        "qa_stride": 64,
+        "qa_query_length": 32,
+        "eval_examples": 100,
+    },
 }
+# What --debug adds on the demo, so that grid and encoder are made in seconds.
+TINY_DEMO = {"demo_scale": 0.0005}
+TINY_PRETRAINING = {"pretrain_steps": 10}
 
 
 def preset_defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,12 +56,23 @@ def preset_defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:
         explicit: field name -> value of the flags that the user gave.
 
     Raises:
-        InputError: `--debug` together with a preset other than debug.
+        InputError: `--debug` together with a preset other than debug; no `--model` although the
+            data is not the demo's.
     """
-    preset = explicit.get("preset", "debug" if explicit.get("debug") else "paper")
+    # DataArguments.source, of which only the explicit flags are known here.
+    demo = explicit.get("data", "folder" if "data_dir" in explicit else "demo") == "demo"
+    if not demo and "model" not in explicit:
+        raise InputError("--model: name an encoder (a hub id or a folder); only the demo has one")
+    usual = "debug" if explicit.get("debug") else "demo" if demo else "paper"
+    preset = explicit.get("preset", usual)
     if explicit.get("debug") and preset != "debug":
         raise InputError(f"--debug is --preset debug; it does not go with --preset {preset}")
     values = {"preset": preset, **PRESETS[preset]}
+    if demo:
+        values["output_dir"] = "runs/demo"
+        if preset == "debug":
+            tiny = TINY_DEMO | ({} if "model" in explicit else TINY_PRETRAINING)
+            values = {**PRESETS["demo"], **values, **tiny}
     if explicit.get("sampler", "temp") != "temp":
         values.pop("size_unit", None)
     return values

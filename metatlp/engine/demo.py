@@ -1,0 +1,96 @@
+"""The demo in a run: its grid and encoder are built or found, and the run says that it uses them.
+
+Knows ranks only to have one of them build; what is built, metatlp.data and metatlp.model know.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from tqdm import tqdm
+
+from metatlp.data.demo_source import digest, generator_sources
+from metatlp.data.once import built_once
+from metatlp.engine.args import MetaArguments, RunArguments
+from metatlp.engine.data_args import DataArguments
+from metatlp.engine.flags import flag_name
+from metatlp.engine.placement import Placement
+from metatlp.engine.presets import PRESETS
+from metatlp.model import demo_corpus, demo_encoder, demo_pretraining
+
+Log = Callable[[str], None]
+
+
+def demo_lines(data: DataArguments, meta: MetaArguments, run: RunArguments) -> list[str]:
+    """The first lines of a run on the demo."""
+    encoder = "and encoder" if meta.embedded else f"with --model {meta.model}"
+    lines = [
+        f"demo: no real data, but the project's own grid of artificial languages {encoder} "
+        "(docs/demo.md); for real data give --model and --data-dir DIR or --data hub; cached in "
+        f"{data.cache_folder / 'demo'}"
+    ]
+    if meta.preset == "demo":
+        used = {k: v for part in (data, meta, run) for k, v in vars(part).items()}
+        shown = " ".join(f"{flag_name(name)} {used[name]}" for name in PRESETS["demo"])
+        lines.append(f"preset demo, the default on this data: {shown}")
+    return lines
+
+
+def next_line(folder: Path) -> str:
+    """What to run after the demo. folder: of the models."""
+    return (
+        f"next: load {folder}/TASK with transformers, or train on real data: accelerate launch "
+        "train_meta.py --selection all --sampler temp --tau 2 --data hub --model "
+        "bert-base-multilingual-cased --output-dir runs/real"
+    )
+
+
+def build_demo(
+    data: DataArguments, meta: MetaArguments, placement: Placement, log: Log
+) -> MetaArguments:
+    """Have grid and encoder in the cache. Every rank takes part.
+
+    Returns:
+        The flags with the encoder's folder as --model.
+
+    Raises:
+        InputError: on every rank, the cache cannot be written on one.
+    """
+    folder = None
+    # The main process first, so that it shows the progress; then each on its own machine's disk.
+    for builds in (placement.is_main, True):
+        with placement.together():
+            if builds:
+                data.demo.build(data.cache_folder, log)
+                folder = _encoder(data, meta, log) if meta.embedded else None
+    if folder is None:
+        return meta
+    return dataclasses.replace(meta, model=str(folder), pretrain_steps=None)
+
+
+def encoder_folder(cache_dir: Path, seed: int, steps: int) -> Path:
+    """The encoder's place in the cache, of which all sources that make it are a part."""
+    modules = (demo_corpus, demo_encoder, demo_pretraining)
+    sources = [Path(module.__file__ or "").read_text(encoding="utf-8") for module in modules]
+    key = digest(repr((seed, steps, demo_encoder.RECIPE)), *generator_sources(), *sources)
+    return cache_dir / "demo" / f"encoder-{key}"
+
+
+def _encoder(data: DataArguments, meta: MetaArguments, log: Log) -> Path:
+    seed, steps = data.demo.seed, meta.num_pretrain_steps
+
+    def build(folder: Path) -> None:
+        log(f"demo: making the encoder with {steps} pretraining steps, once")
+        with tqdm(total=steps, desc="pretrain", unit="step", leave=False) as bar:
+
+            def progress(step: int, of: int, loss: float) -> None:
+                bar.set_postfix_str(f"masked-LM loss {loss:.3f}", refresh=False)
+                bar.update()
+
+            losses = demo_encoder.build_encoder(folder, seed, steps, progress=progress)
+        if losses:
+            log(f"demo: masked-LM loss {losses[0]:.3f} -> {losses[-1]:.3f} nats")
+
+    return built_once(encoder_folder(data.cache_folder, seed, steps), build)
