@@ -1,14 +1,53 @@
-"""python -m metatlp.data.demo --output-dir DIR [--seed S] [--scale s] [--label-noise p]"""
+"""The command line of the generator: python -m metatlp.data.demo --output-dir DIR.
 
+Knows the flags; what they mean is write_demo's affair.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-import sys, argparse
-from metatlp.data.demo.folder import write_demo
+from typing import NoReturn
 
-p = argparse.ArgumentParser()
-p.add_argument("--output-dir")
-p.add_argument("--seed", type=int, default=0)
-p.add_argument("--scale", type=float, default=0.005)
-p.add_argument("--label-noise", type=float, default=0)
-a = p.parse_args()
-w = write_demo(Path(a.output_dir), a.seed, a.scale, a.label_noise)
-print(sum(w.values()), "examples", len(w), "files")
+from metatlp.data.demo.folder import DEFAULT_SCALE, write_demo
+from metatlp.errors import InputError
+
+PROGRAM = "python -m metatlp.data.demo"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Every fault is an InputError."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message.removeprefix("argument "))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the folder of the flags; the exit code: 0, or 2 for something the user gave."""
+    try:
+        given = _parser().parse_args(argv)
+        folder = Path(given.output_dir)
+        written = write_demo(folder, given.seed, given.scale, given.label_noise)
+    except InputError as error:
+        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        return 2
+    print(f"{folder}: {sum(written.values())} examples in {len(written)} files")
+    return 0
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        PROGRAM, description="Write the demo grid in XTREME's layout.", allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--output-dir", required=True, help="a new or empty folder, or an earlier demo's")
+    add("--seed", type=int, default=0, help="of languages and examples (%(default)s)")
+    add("--scale", type=float, default=DEFAULT_SCALE, help="of Table 1's sizes (%(default)s)")
+    add("--label-noise", type=float, default=0.0, help="share of wrong training labels, 0 to 1")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,6 +1,11 @@
-"""Random clauses that make sense enough: who does what to whom, where and when. Knows no language."""
+"""Random clauses that make sense enough: who does what to whom, where and when.
+
+Knows no language.
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from metatlp.data.demo.dice import Dice
 from metatlp.data.demo.lexicon import NAMES_PER_KIND
@@ -45,10 +50,12 @@ def agent(dice: Dice) -> Phrase:
 
 
 def patient(dice: Dice) -> Phrase:
+    """What something is done to: a thing or an animal."""
     return noun_phrase(dice, THINGS if dice.chance(0.6) else CREATURES)
 
 
 def place(dice: Dice) -> Phrase:
+    """A place of the stock or a named one."""
     return Phrase(dice.choice(PLACES), "the") if dice.chance(0.5) else name(dice, "place")
 
 
@@ -61,6 +68,15 @@ def event(dice: Dice, with_place: float = 0.6, with_time: float = 0.6) -> Clause
         place=place(dice) if dice.chance(with_place) else None,
         time=dice.choice(TIMES) if dice.chance(with_time) else "",
     )
+
+
+def encounter(dice: Dice) -> Clause:
+    """An event between two who could both have been its agent, so that either order makes sense."""
+    clause = event(dice)
+    other = agent(dice)
+    while other.head == clause.subject.head:
+        other = agent(dice)
+    return replace(clause, object=other)
 
 
 def with_synonym(word: str, dice: Dice, probability: float) -> str:

@@ -7,6 +7,7 @@ code; each has the script and the rough type of its namesake, and none of its wo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -78,20 +79,30 @@ def _leaf(family: str) -> Branch:
     return Branch(family, 0.10, 1)
 
 
-_GERMANIC = {"branch": _leaf("germanic"), "articles": True, "verb_agrees": True}
-_ROMANCE = {
+_GERMANIC: dict[str, Any] = {"branch": _leaf("germanic"), "articles": True, "verb_agrees": True}
+_ROMANCE: dict[str, Any] = {
     "branch": _leaf("romance"),
     "articles": True,
     "adjective_after": True,
     "verb_agrees": True,
     "adjective_agrees": True,
 }
-_SLAVIC = {"branch": _leaf("balkan"), "script": "cyrillic", "verb_agrees": True}
-_HEAD_FINAL = {"order": "SOV", "postposition": True, "case": True, "fronts_questions": False}
-_INDIC = {**_HEAD_FINAL, "branch": _leaf("indic"), "verb_agrees": True}
-_URALIC = {"branch": _leaf("uralic"), "postposition": True, "case": True, "verb_agrees": True}
-_DRAVIDIAN = {**_HEAD_FINAL, "branch": _leaf("dravidian"), "verb_agrees": True}
-_ISOLATING = {"plural": False, "fronts_questions": False}
+_SLAVIC: dict[str, Any] = {"branch": _leaf("balkan"), "script": "cyrillic", "verb_agrees": True}
+_HEAD_FINAL: dict[str, Any] = {
+    "order": "SOV",
+    "postposition": True,
+    "case": True,
+    "fronts_questions": False,
+}
+_INDIC: dict[str, Any] = {**_HEAD_FINAL, "branch": _leaf("indic"), "verb_agrees": True}
+_URALIC: dict[str, Any] = {
+    "branch": _leaf("uralic"),
+    "postposition": True,
+    "case": True,
+    "verb_agrees": True,
+}
+_DRAVIDIAN: dict[str, Any] = {**_HEAD_FINAL, "branch": _leaf("dravidian"), "verb_agrees": True}
+_ISOLATING: dict[str, Any] = {"plural": False, "fronts_questions": False}
 
 TRAINING = {
     "en": Language("en", **_GERMANIC),

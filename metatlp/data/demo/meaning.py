@@ -1,7 +1,9 @@
 """What a sentence says, and what follows from it. Knows no language.
 
-The logic is monotone: "some A p" follows from a narrower A or p, "no A p" from a wider one, "every
-A p" from a wider A and a narrower p, where everything spoken of exists. A name is a set of one.
+A statement says of some, every or no A that it has a property: does something to an O, at a place,
+at a time; or has a quality. Everything spoken of exists: in "every A p" and "no A p" there is an A.
+A name is one individual, a person. Places and times of an event only narrow it down: "today" is no
+contradiction of "often". Kinds are not known to exclude each other, opposite qualities are.
 """
 
 from __future__ import annotations
@@ -53,6 +55,15 @@ class Clause:
     negated: bool = False
     passive: bool = False
 
+    @property
+    def denies(self) -> bool:
+        return self.negated or self.subject.determiner == "no"
+
+    @property
+    def is_universal(self) -> bool:
+        """Whether it is about all of its subject; a name is all of itself."""
+        return self.subject.is_name or self.subject.determiner == "every"
+
 
 def meaning(clause: Clause) -> Clause:
     """The clause without its form: no synonyms, active."""
@@ -80,50 +91,38 @@ def _plain(phrase: Phrase) -> Phrase:
     return replace(phrase, head=plain(phrase.head), adjective=plain(phrase.adjective))
 
 
-def _quantifier(clause: Clause) -> str:
-    if clause.subject.is_name:
-        return "no" if clause.negated else "some"
-    return clause.subject.determiner
-
-
 def _entails(premise: Clause, hypothesis: Clause) -> bool:
-    kinds = _quantifier(premise), _quantifier(hypothesis)
-    narrower = _within(premise.subject, hypothesis.subject)
-    wider = _within(hypothesis.subject, premise.subject)
-    if kinds == ("some", "some"):
-        return narrower and _says(premise, hypothesis)
-    if kinds == ("every", "every"):
-        return wider and _says(premise, hypothesis)
-    if kinds == ("no", "no"):
-        return wider and _says(hypothesis, premise)
-    if kinds == ("every", "some"):
-        return (narrower or wider) and _says(premise, hypothesis)
-    if kinds == ("some", "every"):  # a set of one
-        return premise.subject.is_name and wider and _says(premise, hypothesis)
-    return False
+    """Truth passes from some A to a wider B, from every A and no A to a narrower B."""
+    shrinks = _within(hypothesis.subject, premise.subject)
+    if premise.denies:
+        return hypothesis.denies and shrinks and _says(hypothesis, premise)
+    if hypothesis.denies:
+        return premise.is_universal and shrinks and _rules_out(premise, hypothesis)
+    if not _says(premise, hypothesis):
+        return False
+    if hypothesis.is_universal:
+        return premise.is_universal and shrinks
+    # "every A p" holds of the Bs among the As, and there are some.
+    return _within(premise.subject, hypothesis.subject) or (premise.is_universal and shrinks)
 
 
 def _excludes(one: Clause, other: Clause) -> bool:
-    """Both cannot be true: `one` denies what `other` says, or gives it the opposite quality."""
-    kinds = _quantifier(one), _quantifier(other)
-    wider = _within(other.subject, one.subject)
-    narrower = _within(one.subject, other.subject)
-    if kinds == ("no", "some"):
-        return wider and _says(other, one)
-    if kinds == ("no", "every"):
-        return (wider or narrower) and _says(other, one)
-    if one.quality and ANTONYM.get(one.quality) == other.quality:
-        same_name = one.subject.is_name and one.subject.head == other.subject.head
-        if kinds == ("every", "some"):
-            return wider
-        if kinds == ("every", "every"):
-            return wider or narrower
-        return kinds == ("some", "some") and same_name
-    return False
+    """Whether `one` denies what `other` affirms, or gives all its As the opposite quality."""
+    if other.denies:
+        return False
+    clash = _says(other, one) if one.denies else one.is_universal and _rules_out(one, other)
+    shared = _within(other.subject, one.subject) or (
+        other.is_universal and _within(one.subject, other.subject)
+    )
+    return clash and shared
+
+
+def _rules_out(one: Clause, other: Clause) -> bool:
+    return bool(one.quality) and ANTONYM.get(one.quality) == other.quality
 
 
 def _says(narrow: Clause, wide: Clause) -> bool:
-    """Whether what `narrow` says of its subject includes what `wide` says."""
+    """Whether the property of `narrow` includes that of `wide`."""
     return (
         narrow.verb == wide.verb
         and narrow.quality == wide.quality
@@ -138,10 +137,9 @@ def _optional_within(narrow: Phrase | None, wide: Phrase | None) -> bool:
 
 
 def _within(narrow: Phrase, wide: Phrase) -> bool:
+    """Whether whatever is `narrow` is `wide`."""
+    if wide.is_name:
+        return narrow.head == wide.head
     if wide.adjective not in ("", narrow.adjective):
         return False
-    if narrow.is_name:
-        return narrow.head == wide.head or (
-            not wide.is_name and wide.head == "person" and not wide.adjective
-        )
-    return not wide.is_name and is_a(narrow.head, wide.head)
+    return is_a("person" if narrow.is_name else narrow.head, wide.head)

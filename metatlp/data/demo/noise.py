@@ -12,8 +12,8 @@ from metatlp.data.tsv import LABELS
 def with_noise(example: Example, task: str, share: float, dice: Dice) -> Example:
     """The example with another label, drawn uniformly from the others.
 
-    For POS and NER every word's tag is wrong with this probability, for NLI and PA the pair's label;
-    for QA the answer is some other word of the context.
+    For POS and NER every word's tag is wrong with this probability, for NLI and PA the pair's
+    label; for QA the answer is some other stretch of the context.
 
     Args:
         share: probability of a wrong label, 0 to 1.
@@ -33,15 +33,17 @@ def _other(label: str, task: str, dice: Dice) -> str:
 
 
 def _other_answer(question: Question, dice: Dice) -> Answer:
-    """A stretch of the context as long as the answer, elsewhere; whole characters only."""
-    old = question.answers[0]
+    """A stretch of the context as long as the answer, elsewhere, with no space at its ends."""
+    old, context = question.answers[0], question.context
     length = len(old.text)
     starts = [
         start
-        for start in range(len(question.context) - length + 1)
-        if start != old.start
-        and question.context[start : start + length].strip()
-        == question.context[start : start + length]
+        for start in range(len(context) - length + 1)
+        if start != old.start and not _has_space_at_ends(context[start : start + length])
     ]
     start = dice.choice(starts)
-    return Answer(question.context[start : start + length], start)
+    return Answer(context[start : start + length], start)
+
+
+def _has_space_at_ends(text: str) -> bool:
+    return text != text.strip()

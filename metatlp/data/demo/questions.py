@@ -16,25 +16,24 @@ FACTS = 4
 PARTS = ("subject", "object", "place", "time")
 
 
-def question(lexicon: Lexicon, dice: Dice) -> Question:
-    """A context of facts that share verbs or places, and a question with one answer in it."""
-    facts = _facts(dice)
-    number = dice.below(FACTS)
-    fact = facts[number]
-    asked = dice.choice([part for part in PARTS if getattr(fact, part)])
-    passive = [replace(f, passive=dice.chance(0.25)) for f in facts]
-    context, start, answer = _context(passive, number, asked, lexicon)
-    words = grammar.realise(replace(fact, passive=False), lexicon, asked)
-    return Question(
-        id="",
-        question=grammar.sentence(words, lexicon, "?"),
-        context=context,
-        answers=(Answer(answer, start),),
-    )
+def question(lexicon: Lexicon, dice: Dice, turn: int | None = None) -> Question:
+    """A context of facts that share verbs or places, and a question with one answer in it.
+
+    Args:
+        turn: the number of the question in its split; the part asked for takes turns where a fact
+            has it. Without it: any part.
+    """
+    facts = [replace(fact, passive=dice.chance(0.25)) for fact in _facts(dice)]
+    wanted = PARTS[dice.below(len(PARTS)) if turn is None else turn % len(PARTS)]
+    chosen = [number for number, fact in enumerate(facts) if getattr(fact, wanted)]
+    number, asked = (dice.choice(chosen), wanted) if chosen else (dice.below(FACTS), "subject")
+    context, answer = _context(facts, number, asked, lexicon)
+    words = grammar.realise(replace(facts[number], passive=False), lexicon, asked)
+    return Question("", grammar.sentence(words, lexicon, "?"), context, (answer,))
 
 
 def _facts(dice: Dice) -> list[Clause]:
-    """Facts that differ pairwise in at least two parts: so a question has one answer."""
+    """Facts of which no two have the same subject or the same object: a question has one answer."""
     verbs = dice.sample(VERBS, FACTS - 1)
     facts: list[Clause] = []
     while len(facts) < FACTS:
@@ -48,22 +47,19 @@ def _clearly_differ(one: Clause, other: Clause) -> bool:
     return one.subject.head != other.subject.head and one.object != other.object
 
 
-def _context(
-    facts: list[Clause], number: int, asked: str, lexicon: Lexicon
-) -> tuple[str, int, str]:
-    """The text, and the answer's first character and text in it."""
+def _context(facts: list[Clause], number: int, asked: str, lexicon: Lexicon) -> tuple[str, Answer]:
+    """The text, and the part asked for of the fact with this number."""
     space = " " if lexicon.language.spaces else ""
     sentences = [grammar.realise(fact, lexicon) for fact in facts]
     texts = [grammar.sentence(words, lexicon) for words in sentences]
-    words = sentences[number]
-    first = next(i for i, word in enumerate(words) if word.part == asked)
-    inside = [word for word in words if word.part == asked]
-    before = _up_to(words, first, lexicon)
-    start = sum(len(text) + len(space) for text in texts[:number]) + len(before)
-    return space.join(texts), start, grammar.detokenise(inside, lexicon)
+    inside, start = span(sentences[number], asked, lexicon)
+    before = sum(len(text) + len(space) for text in texts[:number])
+    return space.join(texts), Answer(inside, before + start)
 
 
-def _up_to(words: list[Word], first: int, lexicon: Lexicon) -> str:
-    """What stands before the word with this number, the space included."""
+def span(words: list[Word], part: str, lexicon: Lexicon) -> tuple[str, int]:
+    """The text of a part (without its adposition) and its first character in the sentence."""
+    first = next(i for i, word in enumerate(words) if word.part == part)
     text = grammar.detokenise(words[:first], lexicon)
-    return text + " " if text and lexicon.language.spaces else text
+    start = len(text) + len(" " if text and lexicon.language.spaces else "")
+    return grammar.detokenise([word for word in words if word.part == part], lexicon), start

@@ -14,18 +14,18 @@ SYLLABLE = re.compile(rf"([{CONSONANTS}]?)([{VOWELS}])((?:[{CONSONANTS}](?![{VOW
 # Scripts with a letter for each sound, in the order of CONSONANTS and VOWELS.
 _ALPHABETS = {
     "latin": (CONSONANTS, VOWELS),
-    "cyrillic": ("птkбдгмнслрфвх".replace("k", "к"), "аэиоу"),
+    "cyrillic": ("пткбдгмнслрфвх", "аэиоу"),
     "greek": ("πτκβδγμνσλρφξχ", "αειοω"),
     "arabic": ("پتکبدگمنسلرفڤه", "اېيۆو"),
 }
-# Scripts that write a vowel as a sign on the consonant before it: consonants, signs, and the letters
-# of vowels that begin a word. A consonant without a sign closes the syllable.
+# Scripts that write a vowel as a sign on the consonant before it: consonants, signs, and letters of
+# vowels that begin a syllable. A consonant without a sign closes the syllable.
 _ABUGIDAS = {
-    "devanagari": ("पतकबदगमनसलरफवह", "ा े ि ो ु".split(), "आएइओउ"),
-    "bengali": ("পতকবদগমনসলরফভহ", "া ে ি ো ু".split(), "আএইওউ"),
-    "telugu": ("పతకబదగమనసలరఫవహ", "ా ే ి ో ు".split(), "ఆఏఇఓఉ"),
-    "tamil": ("பதகஜடஙமநசலரஷவஹ", "ா ே ி ோ ு".split(), "ஆஏஇஓஉ"),
-    "thai": ("ปตกบดงมนสลรฟวห", "า ี ิ ๅ ุ".split(), "าีิๅุ"),
+    "devanagari": ("पतकबदगमनसलरफवह", ["ा", "े", "ि", "ो", "ु"], "आएइओउ"),
+    "bengali": ("পতকবদগমনসলরফভহ", ["া", "ে", "ি", "ো", "ু"], "আএইওউ"),
+    "telugu": ("పతకబదగమనసలరఫవహ", ["ా", "ే", "ి", "ో", "ు"], "ఆఏఇఓఉ"),
+    "tamil": ("பதகஜடஙமநசலரஷவஹ", ["ா", "ே", "ி", "ோ", "ு"], "ஆஏஇஓஉ"),
+    "thai": ("ปตกบดงมนสลรฟวห", ["า", "ี", "ิ", "ๅ", "ุ"], "าีิๅุ"),
 }
 _KANA = {
     "": "アエイオウ",
@@ -100,10 +100,13 @@ def _with_signs(match: re.Match[str], consonants: str, signs: list[str], initial
 
 def _kana(first: str, vowel: str, final: str) -> str:
     row = _KANA[_KANA_ROW.get(first, first)]
-    closing = (
-        "ン" if final in ("n", "m") else _KANA[_KANA_ROW.get(final, final)][4] if final else ""
-    )
-    return row[VOWELS.index(vowel)] + closing
+    return row[VOWELS.index(vowel)] + _kana_closing(final)
+
+
+def _kana_closing(final: str) -> str:
+    if final in ("n", "m"):
+        return "ン"
+    return _KANA[_KANA_ROW.get(final, final)][-1] if final else ""
 
 
 def _hangul(first: str, vowel: str, final: str) -> str:

@@ -1,0 +1,84 @@
+"""PA pairs as in PAWS: both sentences say nearly the same words, and mean the same or not.
+
+The form of a pair is drawn before the label is looked at, and what a `0` changes leaves as many
+words in common as what a `1` changes: either the voice changes, and in a `0` the roles or the
+adjectives too; or one word changes to its synonym, in a `0` to a word for something else. Subject
+and object can both act, so no sentence alone betrays a swap. Knows no file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from metatlp.data.demo import events
+from metatlp.data.demo.dice import Dice
+from metatlp.data.demo.lexicon import Lexicon
+from metatlp.data.demo.meaning import Clause, Phrase
+from metatlp.data.demo.stock import ADJECTIVES, CREATURES, PEOPLE, SYNONYM, VERBS
+from metatlp.data.demo.wording import text_of, with_synonyms
+from metatlp.data.records import TextPair
+from metatlp.data.tsv import PA_LABELS
+
+_SYNONYM_SHARE = 0.3
+# Words with a synonym, by the place in a clause that they can stand in.
+_VERBS = tuple(word for word in VERBS if word in SYNONYM)
+_NOUNS = tuple(word for word in (*CREATURES, *PEOPLE) if word in SYNONYM)
+_ADJECTIVES = tuple(word for word in ADJECTIVES if word in SYNONYM)
+
+
+def pa_pair(lexicon: Lexicon, dice: Dice, turn: int | None = None) -> TextPair:
+    """Two sentences and whether they mean the same.
+
+    Args:
+        turn: the number of the pair in its split; the labels take turns. Without it: any label.
+    """
+    label = PA_LABELS[dice.below(2) if turn is None else turn % 2]
+    first = replace(events.encounter(dice), passive=dice.chance(0.5))
+    form = dice.choice((_roles, _roles, _adjectives, _one_word))
+    clauses = form(first, label == "1", dice)
+    return TextPair(*(text_of(clause, lexicon) for clause in clauses), label)
+
+
+def _roles(clause: Clause, same: bool, dice: Dice) -> tuple[Clause, Clause]:
+    """In the other voice; who acts and who is acted on change places."""
+    assert clause.object is not None
+    other = clause if same else replace(clause, subject=clause.object, object=clause.subject)
+    return _in_both_voices(clause, other, dice)
+
+
+def _adjectives(clause: Clause, same: bool, dice: Dice) -> tuple[Clause, Clause]:
+    """In the other voice; the adjectives of subject and object change places."""
+    heads = dice.sample((*CREATURES, *PEOPLE), 2)
+    one, two = dice.sample(ADJECTIVES, 2)
+    clause = _with_arguments(clause, heads, (one, two))
+    other = clause if same else _with_arguments(clause, heads, (two, one))
+    return _in_both_voices(clause, other, dice)
+
+
+def _one_word(clause: Clause, same: bool, dice: Dice) -> tuple[Clause, Clause]:
+    """In the same voice; one word, and either word of a pair of synonyms is as frequent."""
+    part, words = dice.choice((("verb", _VERBS), ("head", _NOUNS), ("adjective", _ADJECTIVES)))
+    concept, other = dice.sample(words, 2)
+    pair = dice.shuffled((concept, SYNONYM[concept]))
+    if not same:
+        pair[1] = dice.choice((other, SYNONYM[other]))
+    if part == "verb":
+        return replace(clause, verb=pair[0]), replace(clause, verb=pair[1])
+    nouns = [noun for noun in (*CREATURES, *PEOPLE) if noun not in words]
+    role = dice.choice(("subject", "object"))
+    phrase = Phrase(dice.choice(nouns), "the")
+    one, two = (replace(phrase, **{part: word}) for word in pair)
+    return replace(clause, **{role: one}), replace(clause, **{role: two})
+
+
+def _with_arguments(clause: Clause, heads: list[str], adjectives: tuple[str, str]) -> Clause:
+    subject, object_ = (
+        Phrase(head, "the", adjective) for head, adjective in zip(heads, adjectives, strict=True)
+    )
+    return replace(clause, subject=subject, object=object_)
+
+
+def _in_both_voices(one: Clause, other: Clause, dice: Dice) -> tuple[Clause, Clause]:
+    first = with_synonyms(one, dice, _SYNONYM_SHARE)
+    second = with_synonyms(other, dice, _SYNONYM_SHARE)
+    return first, replace(second, passive=not one.passive)
