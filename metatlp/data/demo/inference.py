@@ -46,8 +46,8 @@ def nli_pair(lexicon: Lexicon, dice: Dice, turn: int | None = None) -> TextPair:
     """
     wanted = NLI_LABELS[dice.below(3) if turn is None else turn % 3]
     premise, hypothesis = statements(wanted, dice)
-    texts = [text_of(_worded(clause, dice), lexicon) for clause in (premise, hypothesis)]
-    return TextPair(*texts, wanted)
+    first, second = (text_of(_worded(clause, dice), lexicon) for clause in (premise, hypothesis))
+    return TextPair(first, second, wanted)
 
 
 def statements(wanted: str, dice: Dice) -> tuple[Clause, Clause]:
@@ -115,7 +115,9 @@ def _turned(clause: Clause, dice: Dice) -> Clause:
     """Denied if it affirmed, affirmed if it denied."""
     if clause.subject.is_name:
         return replace(clause, negated=not clause.negated)
-    return _quantified(clause, dice.choice(("some", "every")) if clause.denies else "no")
+    # As often "every" as where "some" becomes "every" without turning.
+    affirming = "every" if dice.chance(0.75) else "some"
+    return _quantified(clause, affirming if clause.denies else "no")
 
 
 def _quantified(clause: Clause, determiner: str) -> Clause:

@@ -76,7 +76,7 @@ class Oracle:
         return found
 
     def ner_tags(self, words: tuple[str, ...]) -> list[str]:
-        """A name alone by its kind, a first and a last name together, a name by the noun with it."""
+        """A name by its kind, a first and a last name together, a name with a noun by the noun."""
         labels = ["O"] * len(words)
         at = 0
         while at < len(words):

@@ -35,8 +35,8 @@ def pa_pair(lexicon: Lexicon, dice: Dice, turn: int | None = None) -> TextPair:
     label = PA_LABELS[dice.below(2) if turn is None else turn % 2]
     first = replace(events.encounter(dice), passive=dice.chance(0.5))
     form = dice.choice((_roles, _roles, _adjectives, _one_word))
-    clauses = form(first, label == "1", dice)
-    return TextPair(*(text_of(clause, lexicon) for clause in clauses), label)
+    one, other = form(first, label == "1", dice)
+    return TextPair(text_of(one, lexicon), text_of(other, lexicon), label)
 
 
 def _roles(clause: Clause, same: bool, dice: Dice) -> tuple[Clause, Clause]:
@@ -65,10 +65,14 @@ def _one_word(clause: Clause, same: bool, dice: Dice) -> tuple[Clause, Clause]:
     if part == "verb":
         return replace(clause, verb=pair[0]), replace(clause, verb=pair[1])
     nouns = [noun for noun in (*CREATURES, *PEOPLE) if noun not in words]
-    role = dice.choice(("subject", "object"))
     phrase = Phrase(dice.choice(nouns), "the")
-    one, two = (replace(phrase, **{part: word}) for word in pair)
-    return replace(clause, **{role: one}), replace(clause, **{role: two})
+    if part == "head":
+        one, two = (replace(phrase, head=word) for word in pair)
+    else:
+        one, two = (replace(phrase, adjective=word) for word in pair)
+    if dice.chance(0.5):
+        return replace(clause, subject=one), replace(clause, subject=two)
+    return replace(clause, object=one), replace(clause, object=two)
 
 
 def _with_arguments(clause: Clause, heads: list[str], adjectives: tuple[str, str]) -> Clause:
