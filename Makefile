@@ -1,6 +1,10 @@
-# What a change must pass (check, test), and longer runs. Everything runs in the active environment.
-# smoke, bench: make smoke DATA=folder-in-XTREME-layout ENCODER=encoder-folder-or-name
+# What a change must pass (check, test, smoke), and longer runs. Everything runs in the active
+# environment. bench: make bench DATA=folder-in-XTREME-layout ENCODER=encoder-folder-or-name
 ACCELERATE = accelerate launch --config_file accelerate_configs
+SMOKE = runs/smoke
+# A demo of seconds: two meta steps of few short batches, and a checkpoint after each.
+TINY = --demo-scale 0.0002 --pretrain-steps 3 --max-meta-steps 2 --meta-batch-size 2 \
+	--eval-examples 4 --save-every 1 --cache-dir $(SMOKE)/cache --output-dir $(SMOKE)/run
 
 .PHONY: check test test-gpu bench smoke
 
@@ -19,6 +23,18 @@ bench:
 	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; \
 		python "$$script" $(if $(DATA),--data-dir $(DATA)) $(if $(ENCODER),--model $(ENCODER)); done
 
+# Every script from start to end. The last run but one goes on in one process from the first of
+# the two checkpoints that two processes wrote.
+smoke: export OMP_NUM_THREADS = 1
+smoke: export HF_HUB_OFFLINE = 1
 smoke:
-	$(ACCELERATE)/single_gpu_debug.yaml train_meta.py --debug \
-		$(if $(DATA),--data-dir $(DATA)) $(if $(ENCODER),--model $(ENCODER)) --output-dir runs/smoke
+	rm -rf $(SMOKE)
+	python -m metatlp.data.demo --output-dir $(SMOKE)/grid --scale 0.0002
+	python -m metatlp.model.demo_encoder --output-dir $(SMOKE)/encoder --pretrain-steps 3
+	$(ACCELERATE)/single_gpu_debug.yaml train_meta.py --debug $(TINY) --output-dir $(SMOKE)/debug
+	$(ACCELERATE)/cpu_2.yaml train_meta.py $(TINY)
+	rm -r $(SMOKE)/run/checkpoints/step_000002
+	$(ACCELERATE)/single_gpu_debug.yaml train_meta.py $(TINY) --resume auto
+	python benchmarks/bench_meta_step.py --quick --data-dir $(SMOKE)/grid \
+		--model $(SMOKE)/encoder --cache-dir $(SMOKE)/cache
+	@echo "smoke: all scripts ran"

@@ -16,10 +16,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-from torch import nn
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
@@ -160,12 +160,13 @@ def new_model(num_pieces: int, recipe: Recipe) -> BertForMaskedLM:
         embeddings.position_embeddings.weight.mul_(recipe.position_scale)
         embeddings.token_type_embeddings.weight.mul_(recipe.position_scale)
         if recipe.mimetic:
-            for layer in model.bert.encoder.layer:
+            layers: Any = model.bert.encoder.layer
+            for layer in layers:
                 _make_mimetic(layer.attention, recipe)
     return model
 
 
-def _make_mimetic(attention: nn.Module, recipe: Recipe) -> None:
+def _make_mimetic(attention: Any, recipe: Recipe) -> None:
     hidden, size = recipe.hidden_size, recipe.hidden_size // recipe.num_heads
     projections = attention.self
     for head in range(recipe.num_heads):
@@ -198,7 +199,9 @@ def _seeded(seed: int, num_threads: int) -> Iterator[None]:
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        description="Make the demo's encoder.", allow_abbrev=False, prog="metatlp.model.demo_encoder"
+        description="Make the demo's encoder.",
+        allow_abbrev=False,
+        prog="metatlp.model.demo_encoder",
     )
     parser.add_argument("--output-dir", type=Path, required=True, help="a new or empty folder")
     parser.add_argument("--seed", type=int, default=0, help="of the languages and the weights")

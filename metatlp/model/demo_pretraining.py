@@ -119,9 +119,11 @@ def _batches(
     rows = [order[begin : begin + batch_size] for begin in range(0, len(order), batch_size)]
     while True:
         for number in torch.randperm(len(rows), generator=generator).tolist():
-            yield tuple(
-                torch.nn.utils.rnn.pad_sequence(
-                    [torch.tensor(column[i]) for i in rows[number]], batch_first=True
-                )
-                for column in (ids, segments)
-            )  # type: ignore[misc]
+            yield _padded(ids, rows[number]), _padded(segments, rows[number])
+
+
+def _padded(column: list[list[int]], rows: list[int]) -> Tensor:
+    # [PAD] and the first segment are both 0.
+    return torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor(column[row]) for row in rows], batch_first=True
+    )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import re
 from pathlib import Path
 
 import pytest
 
+from metatlp.data.demo_source import DemoGrid
 from metatlp.engine.args import MetaArguments, RunArguments, resolved
 from metatlp.engine.command_line import FlagParser, parse_flags
 from metatlp.engine.data_args import DataArguments
 from metatlp.engine.presets import PRESETS, preset_defaults
+from metatlp.model.demo_encoder import RECIPE
 
 ROOT = Path(__file__).resolve().parents[2]
 TYPES = (DataArguments, MetaArguments, RunArguments)
@@ -22,8 +25,11 @@ NEEDED = [*DATA, "--model", "ENCODER"]
 # Every flag with its default and choices. A new flag needs a row here, a line in
 # docs/train_meta.md, and help with the paper's symbol and the unit.
 FLAGS = {
-    "--data": ("folder", ("folder", "hub")),
+    "--data": (None, ("folder", "hub", "demo")),
     "--data-dir": (None, None),
+    "--demo-seed": (None, None),
+    "--demo-scale": (None, None),
+    "--demo-label-noise": (None, None),
     "--selection": ("all", None),
     "--train-languages": ("paper", None),
     "--batch-size": (None, None),
@@ -37,12 +43,13 @@ FLAGS = {
     "--max-examples": (None, None),
     "--cache-dir": (None, None),
     "--model": (None, None),
+    "--pretrain-steps": (None, None),
     "--tokenizer": (None, None),
     "--from-config": (False, None),
     "--attention": ("sdpa", ("sdpa", "eager")),
     "--dropout": (0.1, None),
     "--gradient-checkpointing": (False, None),
-    "--preset": ("paper", ("paper", "authors-code", "debug")),
+    "--preset": ("paper", ("paper", "authors-code", "debug", "demo")),
     "--sampler": ("temp", ("temp", "uniform", "fixed")),
     "--tau": (None, None),
     "--weights-file": (None, None),
@@ -83,12 +90,14 @@ SYMBOLS = {
     "--batch-size": "(b)",
     "--selection": "(D_train)",
     "--size-unit": "q_i",
+    "--demo-scale": "Table 1",
 }
 UNITS = {
     **dict.fromkeys(("--batch-size", "--max-examples", "--eval-examples"), "examples"),
     **dict.fromkeys(
         ("--max-length", "--qa-max-length", "--qa-stride", "--qa-query-length"), "word pieces"
     ),
+    "--pretrain-steps": "steps",
     **dict.fromkeys(("--save-every", "--eval-every", "--max-meta-steps"), "meta steps"),
 }
 
@@ -176,6 +185,7 @@ PRESET_VALUES = {
     | {"long_inputs": "cut", "meta_batch_size": 8, "inner_steps": 3, "meta_lr": 1.0},
     "debug": {"meta_batch_size": 2, "inner_steps": 2, "max_meta_steps": 3, "max_examples": 64}
     | {"batch_size": "4", "eval_examples": 32, "inner_lr": 3e-5, "debug": False},
+    "demo": PRESETS["demo"] | {"inner_steps": 3, "meta_lr": 1.0, "output_dir": "runs/meta"},
 }
 
 
@@ -207,6 +217,37 @@ def test_debug_is_the_debug_preset_with_checks():
     assert values("--debug") == values("--preset", "debug") | {"debug": True}
     assert values("--debug", "--preset", "debug") == values("--debug")
     assert values("--debug", "--max-meta-steps", "9")["max_meta_steps"] == 9
+
+
+def test_the_demo_is_what_runs_without_data():
+    data, meta, run = parse()
+    assert (data.source, meta.preset, run.output_dir) == ("demo", "demo", "runs/demo")
+    assert meta.embedded and meta.inner_lr == PRESETS["demo"]["inner_lr"]
+    assert parse("--data", "demo") == (dataclasses.replace(data, data="demo"), meta, run)
+    # Whatever is given wins, a preset too; an encoder of one's own may train on the demo.
+    assert parse("--inner-lr", "3e-5")[1].inner_lr == 3e-5
+    assert parse("--preset", "paper")[1].inner_lr == 3e-5
+    assert not parse("--model", "ENCODER")[1].embedded
+    found = resolved(data, meta, run)
+    assert (found["data"], found["model"], found["tokenizer"]) == ("demo", "demo", "demo")
+    assert (found["demo_seed"], found["demo_label_noise"]) == (0, 0.0)
+    assert found["pretrain_steps"] == RECIPE.pretrain_steps > 0 < found["demo_scale"]
+
+
+def test_real_data_knows_nothing_of_the_demo():
+    for given in (NEEDED, ["--data", "hub", "--model", "ENCODER"]):
+        found = resolved(*parse(*given))
+        assert found["preset"] == "paper" and found["output_dir"] == "runs/meta"
+        names = ("demo_seed", "demo_scale", "demo_label_noise", "pretrain_steps")
+        assert [found[name] for name in names] == [None] * 4
+
+
+def test_debug_makes_a_tiny_demo():
+    data, meta, run = parse("--debug")
+    assert meta.preset == "debug" and meta.max_meta_steps == 3 and run.output_dir == "runs/demo"
+    assert data.demo.scale < DemoGrid.scale and meta.num_pretrain_steps < RECIPE.pretrain_steps
+    assert data.qa_max_length == PRESETS["demo"]["qa_max_length"] and data.batch_size == "4"
+    assert parse("--debug", "--model", "ENCODER")[1].pretrain_steps is None
 
 
 def test_help_lists_every_flag(launch):

@@ -134,6 +134,27 @@ BAD = [
     ),
     ("--preset paper --debug", "--debug is --preset debug; it does not go with --preset paper"),
     ("--data hub", "--data-dir belongs to --data folder"),
+    ("--data demo", "--data-dir belongs to --data folder"),
+    # The demo and the flags that are its own.
+    ("--demo-seed 0", "--demo-seed belongs to --data demo"),
+    ("--demo-scale 0.1", "--demo-scale belongs to --data demo"),
+    ("--demo-label-noise 0", "--demo-label-noise belongs to --data demo"),
+    ("--pretrain-steps 0", "--pretrain-steps belongs to the demo's encoder: leave out --model"),
+    ("--demo-seed x", "argument --demo-seed: invalid int value: 'x'"),
+]
+BAD_DEMO = [
+    ("--demo-seed -1", "--demo-seed -1: must be at least 0 and below 2^32"),
+    ("--demo-seed 4294967296", "--demo-seed 4294967296: must be at least 0 and below 2^32"),
+    ("--demo-scale 0", "--demo-scale 0.0: must be positive, and finite"),
+    ("--demo-scale nan", "--demo-scale nan: must be positive, and finite"),
+    ("--demo-scale inf", "--demo-scale inf: must be positive, and finite"),
+    ("--demo-label-noise 1.5", "--demo-label-noise 1.5: must be from 0 to 1"),
+    ("--demo-label-noise nan", "--demo-label-noise nan: must be from 0 to 1"),
+    ("--pretrain-steps -1", "--pretrain-steps -1: must be 0 or more"),
+    ("--debug --preset demo", "--debug is --preset debug; it does not go with --preset demo"),
+    ("--data folder --model E", "--data-dir: name a folder in XTREME's layout, or use --data hub"),
+    ("--data folder", "--model: name an encoder (a hub id or a folder); only the demo has one"),
+    ("--data hub --demo-seed 1 --model E", "--demo-seed belongs to --data demo"),
 ]
 
 
@@ -149,6 +170,13 @@ def test_bad_lines(line, message):
         assert text == message
 
 
+@pytest.mark.parametrize(("line", "message"), BAD_DEMO, ids=[line for line, _ in BAD_DEMO])
+def test_bad_lines_without_real_data(line, message):
+    with pytest.raises(InputError) as caught:
+        parse(*line.split())
+    assert str(caught.value) == message
+
+
 def test_choices_are_named():
     with pytest.raises(InputError, match="choose from .*temp.*uniform.*fixed"):
         parse(*NEEDED, "--sampler", "best")
@@ -160,11 +188,11 @@ def test_nan_is_refused_everywhere(name):
         parse(*NEEDED, name, "nan")
 
 
-def test_what_must_be_given():
+def test_what_must_be_given_with_real_data():
     with pytest.raises(InputError, match="^--model: name an encoder"):
         parse(*DATA)
-    with pytest.raises(InputError, match="^--data-dir: name a folder in XTREME's layout"):
-        parse("--model", "ENCODER")
+    with pytest.raises(InputError, match="^--model: name an encoder"):
+        parse("--data", "hub")
     assert parse("--data", "hub", "--model", "ENCODER")[0].data_dir is None
 
 

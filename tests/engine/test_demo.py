@@ -1,0 +1,102 @@
+"""train_meta.py with no data given: the demo is made once, trained on, and said to be one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from metatlp.engine.demo import encoder_folder
+from metatlp.engine.presets import TINY_DEMO, TINY_PRETRAINING
+
+NAMES = ("ner", "nli", "pa", "pos", "qa")
+
+
+@pytest.fixture(scope="module")
+def at_once(fork, tmp_path_factory):
+    """The cache of two runs that began at once on an empty one, and the runs."""
+    cache = tmp_path_factory.mktemp("demo")
+    flags = ["--debug", "--dry-run", "--cache-dir", str(cache)]
+    runs = [fork(flags), fork(flags)]
+    codes = [run.wait() for run in runs]
+    assert codes == [0, 0], [run.err[-3000:] for run in runs]
+    return cache, runs
+
+
+@pytest.fixture(scope="module")
+def trained(fork, at_once, tmp_path_factory):
+    """The folder of a run on that cache, and what it said."""
+    folder = tmp_path_factory.mktemp("run") / "demo"
+    run = fork(["--debug", "--cache-dir", str(at_once[0]), "--output-dir", str(folder)])
+    assert run.wait() == 0, run.err[-3000:]
+    return folder, run.out
+
+
+def test_two_runs_at_once_make_one_demo(at_once):
+    cache, runs = at_once
+    made = sorted(path.name for path in (cache / "demo").iterdir() if path.suffix != ".lock")
+    assert [name.partition("-")[0] for name in made] == ["encoder", "grid"]
+    assert not [name for name in made if name.endswith(".partial")]
+    for line in ("demo: writing the grid", "demo: making the encoder"):
+        assert sum(run.out.count(line) for run in runs) == 1
+
+
+def test_the_first_line_says_so_and_the_last_what_next(trained, at_once):
+    lines = trained[1].splitlines()
+    assert lines[0].startswith("demo: no real data, but the project's own grid of artificial")
+    for word in ("encoder", "--data-dir DIR", "--data hub", "--model", str(at_once[0] / "demo")):
+        assert word in lines[0]
+    assert "24 TLPs from the demo grid of artificial languages" in trained[1]
+    assert lines[-1].startswith("next: ") and "--data hub --model" in lines[-1]
+    assert "demo: writing" not in trained[1] and "demo: making" not in trained[1]
+
+
+def test_what_the_run_leaves(trained, at_once):
+    folder, _ = trained
+    arguments = json.loads((folder / "args.json").read_text())["arguments"]
+    own = {"data": "demo", "model": "demo", "tokenizer": "demo", "demo_seed": 0}
+    expected = own | TINY_DEMO | TINY_PRETRAINING | {"demo_label_noise": 0.0}
+    assert {name: arguments[name] for name in expected} == expected
+    assert sorted(path.name for path in (folder / "models").iterdir()) == list(NAMES)
+    scores = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["dev"]
+    assert {tlp.partition("_")[0] for tlp in scores} == set(NAMES) and len(scores) == 24
+    source = json.loads((folder / "data.json").read_text())
+    assert "demo grid" in source["source"]
+    # The demo's sentences fit its preset: nothing is split, truncated or repaired.
+    kinds = {
+        kind
+        for split in source["splits"].values()
+        for tlp in split.values()
+        for kind, number in tlp["counts"].items()
+        if number
+    }
+    assert kinds <= {"read", "windows", "examples_over_max"}
+    steps = TINY_PRETRAINING["pretrain_steps"]
+    assert encoder_folder(at_once[0], 0, steps).is_dir()
+
+
+def test_a_run_resumes_on_the_same_demo_only(trained, at_once, fork):
+    flags = ["--debug", "--cache-dir", str(at_once[0]), "--output-dir", str(trained[0])]
+    run = fork([*flags, "--resume", "auto", "--pretrain-steps", "0"])
+    assert run.wait() == 2 and "with --pretrain-steps 0, not 10" in run.err
+    before = (trained[0] / "metrics.jsonl").read_text().splitlines()[:3]
+    run = fork([*flags, "--resume", "auto"])
+    assert run.wait() == 0, run.err[-3000:]
+    assert (trained[0] / "metrics.jsonl").read_text().splitlines()[:3] == before
+
+
+def test_the_default_preset_is_said(fork, at_once):
+    cache = ["--cache-dir", str(at_once[0])]
+    tiny = ["--demo-scale", "0.0005", "--pretrain-steps", "10", "--epochs", "7", "--dry-run"]
+    run = fork([*cache, *tiny])
+    assert run.wait() == 0, run.err[-3000:]
+    line = run.out.splitlines()[1]
+    assert line.startswith("preset demo, the default on this data: ") and "--epochs 7.0" in line
+
+
+def test_a_cache_that_cannot_be_written(train_meta, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="^--cache-dir .*file.*: cannot be used"):
+        train_meta.main(["--debug", "--cache-dir", str(tmp_path / "file"), "--dry-run"])
+    torch.autograd.set_detect_anomaly(False)
