@@ -112,9 +112,7 @@ def worlds(one: Clause, other: Clause) -> Iterator[tuple[Combination, ...]]:
 
 def checked(one: Clause, other: Clause) -> str:
     """The relation by the definition: truth of the second in all worlds of the first."""
-    truths = {
-        holds(other, world, 1) for world in worlds(one, other) if holds(one, world, 0)
-    }
+    truths = {holds(other, world, 1) for world in worlds(one, other) if holds(one, world, 0)}
     assert truths, "the first statement is true in no world"
     return {(True,): "entailment", (False,): "contradiction"}.get(tuple(truths), "neutral")
 

@@ -6,7 +6,6 @@ The folder appears all at once: a generation that is killed leaves none. Knows n
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -37,7 +36,8 @@ def write_demo(
     Args:
         folder: a new or empty folder, or one of an earlier demo, which is replaced.
         seed: of the languages and of the examples.
-        scale: factor on Table 1's training sizes, and on 20,000 for dev and test; rounded up.
+        scale: factor on Table 1's training sizes, and on 20,000 for dev and test; rounded up;
+            above 0, at most 1.
         label_noise: probability of a wrong label in training data, 0 to 1.
 
     Returns:
@@ -47,8 +47,8 @@ def write_demo(
         InputError: a value out of range, a scale for which the sentences run out, a folder that
             holds something else or cannot be written.
     """
-    if not (math.isfinite(scale) and scale > 0):
-        raise InputError(f"--scale {scale}: must be above 0")
+    if not 0 < scale <= 1:
+        raise InputError(f"--scale {scale}: must be above 0, and at most 1 for Table 1's sizes")
     if not 0 <= label_noise <= 1:
         raise InputError(f"--label-noise {label_noise}: must be between 0 and 1")
     _refuse_others(folder)

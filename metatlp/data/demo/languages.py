@@ -74,6 +74,12 @@ class Language:
     fronts_questions: bool = True
     spaces: bool = True
 
+    @property
+    def family(self) -> str:
+        """The node of the tree right above it."""
+        assert self.branch.parent is not None
+        return self.branch.parent
+
 
 def _leaf(family: str) -> Branch:
     return Branch(family, 0.10, 1)

@@ -76,7 +76,7 @@ def _clause(lexicon: Lexicon, dice: Dice, kind: int, extra: int) -> list[Word]:
 
 
 def _varied(clause: Clause, kind: int, dice: Dice) -> Clause:
-    """One of eight kinds of clause; two of them are plain."""
+    """One of eight kinds of clause; the last is plain."""
     assert clause.object is not None
     thing = clause.object
     if kind == 0:
@@ -92,6 +92,10 @@ def _varied(clause: Clause, kind: int, dice: Dice) -> Clause:
         return replace(clause, passive=True)
     if kind == 5 and thing.head not in _AMBIGUOUS:
         return replace(clause, verb=dice.choice(tuple(VERB_OF_NOUN.values())))
+    if kind == 6:
+        # Languages without articles have determiners too.
+        determiner = dice.choice(("some", "every", "no"))
+        return replace(clause, subject=events.noun_phrase(dice, CREATURES, determiner))
     return clause
 
 

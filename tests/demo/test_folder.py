@@ -1,0 +1,219 @@
+"""The folder of the demo grid: its bytes, its sizes, what the project's own readers make of it."""
+
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metatlp.data.demo.__main__ import main
+from metatlp.data.demo.folder import DEFAULT_SCALE, GENERATOR_VERSION, write_demo
+from metatlp.data.demo.languages import EXTERNAL, LANGUAGES, TRAINING
+from metatlp.data.demo.splits import sentences_of, split_sizes
+from metatlp.data.tsv import LABELS, POS_TAGS
+from metatlp.data.xtreme import XtremeFolder
+from metatlp.errors import InputError
+from metatlp.grid import PAPER_SIZES, TASK_CODES, TLP
+
+TINY = 0.0003
+# Whoever changes a byte of the demo changes this number and GENERATOR_VERSION.
+GOLDEN = "b6b47f04946ef54370bcb584a76ef7dc528fa627db8da02a77a7826034c4375c"
+SPLITS = ("train", "dev", "test")
+
+
+def checksum(folder: Path) -> str:
+    """sha256 over names and contents of all files."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def examples_of(folder: Path) -> dict[tuple[str, TLP], list]:
+    """(split, TLP) -> examples as the readers have them; fails where they repaired anything."""
+    source = XtremeFolder(folder)
+    found = {}
+    for split in SPLITS:
+        for tlp in source.tlps(split):
+            result = source.read(tlp, split)
+            assert set(result.counts) == {"read"}, (split, tlp, result.counts)
+            found[split, tlp] = result.examples
+    return found
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "grid"
+    write_demo(folder, seed=7, scale=TINY)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "grid"
+    write_demo(folder)
+    return folder
+
+
+def test_the_bytes_of_a_seed(tiny):
+    assert GENERATOR_VERSION == 1
+    assert checksum(tiny) == GOLDEN
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "4321"])
+def test_the_same_bytes_in_every_process(tiny, tmp_path, hash_seed):
+    command = [sys.executable, "-m", "metatlp.data.demo", "--output-dir", str(tmp_path / "grid")]
+    subprocess.run(
+        [*command, "--seed", "7", "--scale", str(TINY)],
+        check=True,
+        env={
+            **os.environ,
+            "PYTHONHASHSEED": hash_seed,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        },
+    )
+    assert checksum(tmp_path / "grid") == checksum(tiny)
+
+
+def test_sizes_follow_table_1_and_its_holes_are_holes(full):
+    found = {key: len(examples) for key, examples in examples_of(full).items()}
+    assert {tlp for split, tlp in found if split == "train"} == set(PAPER_SIZES)
+    for tlp, size in PAPER_SIZES.items():
+        assert found["train", tlp] == math.ceil(size / 200)
+    wanted = {*PAPER_SIZES, *(TLP(task, code) for task in TASK_CODES for code in EXTERNAL)}
+    for split in ("dev", "test"):
+        assert {tlp for each, tlp in found if each == split} == wanted
+        assert all(found[split, tlp] == 100 for tlp in wanted)
+    facts = json.loads((full / "demo.json").read_text())
+    assert sum(facts.pop("examples").values()) == sum(found.values())
+    assert facts == {
+        "generator_version": GENERATOR_VERSION,
+        "seed": 0,
+        "scale": DEFAULT_SCALE,
+        "label_noise": 0.0,
+    }
+
+
+def test_labels_at_the_default_scale(full):
+    for (split, tlp), examples in examples_of(full).items():
+        if tlp.task == "pos" and split == "train":
+            assert {tag for one in examples for tag in one.tags} == set(POS_TAGS), tlp
+        if tlp.task in ("nli", "pa"):
+            counts = Counter(one.label for one in examples)
+            assert set(counts) == set(LABELS[tlp.task])
+            assert max(counts.values()) - min(counts.values()) <= 1
+        if tlp.task == "ner":
+            assert {tag for one in examples for tag in one.tags} == set(LABELS["ner"]), tlp
+
+
+@settings(max_examples=4, deadline=None)
+@given(seed=st.integers(0, 2**63 - 1))
+def test_readers_repair_nothing_and_splits_share_no_sentence(tmp_path_factory, seed):
+    folder = tmp_path_factory.mktemp("seed") / "grid"
+    write_demo(folder, seed, scale=0.0002)
+    homes: dict[tuple[TLP, str], str] = {}
+    for (split, tlp), examples in examples_of(folder).items():
+        assert len(set(examples)) == len(examples)
+        for example in examples:
+            for sentence in sentences_of(example):
+                assert homes.setdefault((tlp, sentence), split) == split
+            for answer in getattr(example, "answers", ()):
+                end = answer.start + len(answer.text)
+                assert example.context[answer.start : end] == answer.text
+                assert answer.text == answer.text.strip() != ""
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(1e-6, 0.5))
+def test_sizes_for_any_scale(scale):
+    for code in LANGUAGES:
+        for task in TASK_CODES:
+            tlp = TLP(task, code)
+            sizes = split_sizes(tlp, scale)
+            assert ("train" in sizes) == (tlp in PAPER_SIZES)
+            assert bool(sizes) == (tlp in PAPER_SIZES or code not in TRAINING)
+            for split, size in sizes.items():
+                exact = scale * (PAPER_SIZES[tlp] if split == "train" else 20_000)
+                assert size >= 1 and exact - 1e-5 <= size < exact + 1
+
+
+def differing(one: Path, other: Path) -> dict[tuple[str, str], float]:
+    """(split, task) -> share of labels (words for POS and NER) that differ."""
+    labels: dict[tuple[str, str], list[bool]] = {}
+    theirs = examples_of(other)
+    for (split, tlp), examples in examples_of(one).items():
+        for mine, its in zip(examples, theirs[split, tlp], strict=True):
+            pairs = {
+                "TaggedSentence": lambda e: e.tags,
+                "TextPair": lambda e: [e.label],
+                "Question": lambda e: [e.answers],
+            }[type(mine).__name__]
+            same = [a != b for a, b in zip(pairs(mine), pairs(its), strict=True)]
+            labels.setdefault((split, tlp.task), []).extend(same)
+    return {key: sum(each) / len(each) for key, each in labels.items()}
+
+
+def test_label_noise_is_in_the_training_data_only(full, tmp_path):
+    noisy = tmp_path / "noisy"
+    write_demo(noisy, label_noise=0.2)
+    for (split, _), share in differing(full, noisy).items():
+        # QA has 1,662 training examples: a standard deviation of 0.01.
+        assert share == 0 if split != "train" else abs(share - 0.2) < 0.04
+
+
+def test_a_demo_folder_is_replaced_and_another_is_not(tmp_path):
+    folder = tmp_path / "grid"
+    write_demo(folder, seed=1, scale=TINY)
+    first = checksum(folder)
+    write_demo(folder, seed=2, scale=TINY)
+    assert checksum(folder) != first
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    with pytest.raises(InputError, match="is not empty and no demo folder"):
+        write_demo(tmp_path / "mine", scale=TINY)
+    assert os.listdir(tmp_path / "mine") == ["thesis.tex"]
+
+
+def test_a_failed_generation_leaves_nothing(tmp_path, monkeypatch):
+    # One draw for an example is not enough for long.
+    monkeypatch.setattr("metatlp.data.demo.splits.MAX_TRIES", 1)
+    with pytest.raises(InputError, match=r"--scale: no \d+th different \w+ example of \w+_\w+ was"):
+        write_demo(tmp_path / "grid", scale=DEFAULT_SCALE)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--scale", "0"], "--scale 0.0: must be above 0"),
+        (["--scale", "nan"], "--scale nan: must be above 0"),
+        (["--scale", "2"], "--scale 2.0: must be above 0, and at most 1"),
+        (["--scale", "huge"], "--scale: invalid float value: 'huge'"),
+        (["--label-noise", "1.5"], "--label-noise 1.5: must be between 0 and 1"),
+        (["--label-noise", "nan"], "--label-noise nan: must be between 0 and 1"),
+        (["--seed", "one"], "--seed: invalid int value: 'one'"),
+        (["--sede", "1"], "unrecognized arguments: --sede 1"),
+        (["--scal", "0.1"], "unrecognized arguments: --scal 0.1"),
+        (["--output-dir", "/proc/demo"], "--output-dir /proc/demo: cannot be written"),
+        (["--output-dir", "/etc/hostname/demo"], "--output-dir /etc/hostname/demo: "),
+        (["--output-dir", "/etc"], "--output-dir /etc: is not empty and no demo folder"),
+    ],
+)
+def test_bad_flags_are_one_line_and_exit_code_2(tmp_path, capsys, flags, message):
+    assert main(["--output-dir", str(tmp_path / "grid"), *flags]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("python -m metatlp.data.demo: error: ") and shown.count("\n") == 1
+    assert message in shown and not os.listdir(tmp_path)
+
+
+def test_the_output_folder_has_to_be_given(capsys):
+    assert main([]) == 2
+    assert "required: --output-dir" in capsys.readouterr().err

@@ -1,0 +1,50 @@
+"""The answer key: rules that read only the texts are right on every example."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metatlp.data.demo.languages import LANGUAGES
+from metatlp.data.demo.lexicon import build_lexicon
+from metatlp.data.demo.oracle import Oracle
+from metatlp.data.demo.splits import build_splits, split_sizes
+from metatlp.grid import TASK_CODES, TLP
+
+
+def mistakes(code: str, seed: int, scale: float) -> tuple[int, list]:
+    """The number of examples in a language, and those that the oracle gets wrong."""
+    oracle = Oracle(build_lexicon(code, seed))
+    examples = [
+        (task, example)
+        for task in TASK_CODES
+        for split in build_splits(
+            oracle.lexicon, task, split_sizes(TLP(task, code), scale), seed
+        ).values()
+        for example in split
+    ]
+    wrong = [
+        (task, example) for task, example in examples if oracle.predict(task, example) != example
+    ]
+    return len(examples), wrong
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_right_on_all_splits_of_all_tasks(code):
+    count, wrong = mistakes(code, seed=0, scale=0.001)
+    assert count >= 60 and not wrong
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**63 - 1))
+def test_right_for_any_seed(seed):
+    for code in LANGUAGES:
+        assert not mistakes(code, seed, scale=0.0002)[1]
+
+
+def test_it_reads_only_known_words():
+    oracle = Oracle(build_lexicon("en", 0))
+    with pytest.raises(ValueError, match="no word of the language begins 'qwerty"):
+        oracle.pa_label("qwerty.", "qwerty.")
+    word = oracle.lexicon.form("dog")
+    with pytest.raises(ValueError, match="0 meanings"):
+        oracle.nli_label(f"{word} {word} {word} {word}.", f"{word}.")
