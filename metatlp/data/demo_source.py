@@ -15,6 +15,7 @@ import metatlp
 from metatlp.data.demo.folder import DEFAULT_SCALE, write_demo
 from metatlp.data.once import built_once
 from metatlp.data.xtreme import XtremeFolder
+from metatlp.errors import InputError
 
 _PACKAGE = Path(metatlp.__file__).parent
 
@@ -41,7 +42,10 @@ class DemoGrid:
 
         def write(folder: Path) -> None:
             log("demo: writing the grid, once")
-            write_demo(folder, self.seed, self.scale, self.label_noise)
+            try:
+                write_demo(folder, self.seed, self.scale, self.label_noise)
+            except InputError as error:
+                raise InputError(_as_ours(str(error))) from error
 
         return built_once(self.folder(cache_dir), write)
 
@@ -61,6 +65,13 @@ class DemoSource(XtremeFolder):
     def describe(self) -> str:
         """One phrase for the log."""
         return f"the demo grid of artificial languages ({self.grid.describe()}) in {self.root}"
+
+
+def _as_ours(message: str) -> str:
+    """A message of the generator's own script with the flags of ours."""
+    flag, space, rest = message.partition(" ")
+    ours = {"--scale": "--demo-scale", "--seed": "--demo-seed", "--output-dir": "--cache-dir"}
+    return ours.get(flag, flag) + space + rest
 
 
 def generator_sources() -> list[str]:

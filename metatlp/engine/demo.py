@@ -83,7 +83,7 @@ def _encoder(data: DataArguments, meta: MetaArguments, log: Log) -> Path:
 
     def build(folder: Path) -> None:
         log(f"demo: making the encoder with {steps} pretraining steps, once")
-        with tqdm(total=steps, desc="pretrain", unit="step", leave=False) as bar:
+        with tqdm(total=steps, desc="pretrain", unit="step", leave=False, disable=not steps) as bar:
 
             def progress(step: int, of: int, loss: float) -> None:
                 bar.set_postfix_str(f"masked-LM loss {loss:.3f}", refresh=False)

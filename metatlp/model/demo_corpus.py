@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from metatlp.data.demo import events, grammar
+from metatlp.data.demo import events
 from metatlp.data.demo.dice import Dice
 from metatlp.data.demo.languages import EXTERNAL, TRAINING
 from metatlp.data.demo.lexicon import Lexicon, build_lexicon
-from metatlp.data.demo.meaning import Clause, Phrase
+from metatlp.data.demo.meaning import Clause
 from metatlp.data.demo.stock import ANTONYM, CREATURES, PEOPLE, THINGS
 from metatlp.data.demo.tagged import ner_sentence, pos_sentence
+from metatlp.data.demo.wording import text_of, with_synonyms
 
 _MAX_FACTS = 3  # clauses of a story
+_SYNONYMS, _PASSIVES = 0.3, 0.3  # shares of words and of clauses
 _QUANTIFIERS = ("some", "every", "no")
 
 
@@ -64,8 +66,8 @@ def build_corpus(
 def _story(lexicon: Lexicon, dice: Dice) -> tuple[str, str]:
     """A few facts, and the same facts in other words and another order."""
     facts = [_fact(dice) for _ in range(1 + dice.below(_MAX_FACTS))]
-    again = [_reworded(fact, dice) for fact in dice.shuffled(facts)]
-    return _said([_voiced(fact, dice) for fact in facts], lexicon), _said(again, lexicon)
+    again = [with_synonyms(fact, dice, _SYNONYMS) for fact in dice.shuffled(facts)]
+    return _told(facts, lexicon, dice), _told(again, lexicon, dice)
 
 
 def _fact(dice: Dice) -> Clause:
@@ -84,30 +86,11 @@ def _fact(dice: Dice) -> Clause:
     return replace(events.event(dice, 0.5, 0.0), subject=subject, object=thing, negated=negated)
 
 
-def _reworded(clause: Clause, dice: Dice) -> Clause:
-    """Synonyms for some of its words."""
-
-    def word(concept: str) -> str:
-        return events.with_synonym(concept, dice, 0.3)
-
-    def phrase(value: Phrase) -> Phrase:
-        return replace(value, head=word(value.head), adjective=word(value.adjective))
-
-    reworded = replace(
-        clause,
-        subject=phrase(clause.subject),
-        verb=word(clause.verb),
-        object=phrase(clause.object) if clause.object else None,
-        quality=word(clause.quality),
-    )
-    return _voiced(reworded, dice)
-
-
-def _voiced(clause: Clause, dice: Dice) -> Clause:
-    return replace(clause, passive=bool(clause.object) and not clause.negated and dice.chance(0.3))
-
-
-def _said(clauses: list[Clause], lexicon: Lexicon) -> str:
+def _told(facts: list[Clause], lexicon: Lexicon, dice: Dice) -> str:
+    """The facts as a text, some of them in the passive."""
+    clauses = [
+        replace(fact, passive=bool(fact.object) and not fact.negated and dice.chance(_PASSIVES))
+        for fact in facts
+    ]
     space = " " if lexicon.language.spaces else ""
-    sentences = (grammar.realise(clause, lexicon) for clause in clauses)
-    return space.join(grammar.sentence(words, lexicon) for words in sentences)
+    return space.join(text_of(clause, lexicon) for clause in clauses)

@@ -12,11 +12,11 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
@@ -30,6 +30,7 @@ from metatlp.seeds import derive_seed
 
 transformers_logging.disable_progress_bar()
 
+PROGRAM = "python -m metatlp.model.demo_encoder"
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -86,6 +87,9 @@ def build_encoder(
 
     Returns:
         The loss of every pretraining step, in nats.
+
+    Raises:
+        OSError: the folder cannot be written.
     """
     steps = recipe.pretrain_steps if pretrain_steps is None else pretrain_steps
     corpus = build_corpus(seed, recipe.num_stories, recipe.training_share)
@@ -96,8 +100,12 @@ def build_encoder(
         losses = pretrain(
             model, tokenizer, corpus.stories, steps, recipe.pretraining, seed, progress
         )
-    tokenizer.save_pretrained(folder)
-    model.bert.save_pretrained(folder)
+    try:
+        tokenizer.save_pretrained(folder)
+        model.bert.save_pretrained(folder)
+    except Exception as error:
+        # A full disk is an error of safetensors' own, and a plain Exception of tokenizers.
+        raise OSError(f"cannot write {folder}: {error}") from error
     return losses
 
 
@@ -197,34 +205,40 @@ def _seeded(seed: int, num_threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        description="Make the demo's encoder.",
-        allow_abbrev=False,
-        prog="metatlp.model.demo_encoder",
-    )
-    parser.add_argument("--output-dir", type=Path, required=True, help="a new or empty folder")
-    parser.add_argument("--seed", type=int, default=0, help="of the languages and the weights")
-    parser.add_argument(
-        "--pretrain-steps",
-        type=int,
-        default=RECIPE.pretrain_steps,
-        help="masked-LM steps; 0: random weights (default: %(default)s)",
-    )
-    arguments = parser.parse_args(argv)
-    if arguments.pretrain_steps < 0:
-        parser.error(f"--pretrain-steps {arguments.pretrain_steps}: must be 0 or more")
+class _Parser(argparse.ArgumentParser):
+    """Every fault is an InputError."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message.removeprefix("argument "))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the folder of the flags; the exit code: 0, or 2 for something the user gave."""
     try:
-        losses = _write(arguments.output_dir, arguments.seed, arguments.pretrain_steps)
+        given = _parser().parse_args(argv)
+        losses = _write(Path(given.output_dir), given.seed, given.pretrain_steps)
     except InputError as error:
-        parser.error(str(error))
+        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        return 2
     trained = f"; masked-LM loss {losses[0]:.2f} -> {losses[-1]:.2f} nats" if losses else ""
-    print(f"encoder in {arguments.output_dir}{trained}")
+    print(f"{given.output_dir}: an encoder with its tokenizer{trained}")
     return 0
+
+
+def _parser() -> _Parser:
+    parser = _Parser(PROGRAM, description="Make the demo's encoder.", allow_abbrev=False)
+    add = parser.add_argument
+    add("--output-dir", required=True, help="a new or empty folder")
+    add("--seed", type=int, default=0, help="of languages, text and weights (%(default)s)")
+    steps_help = "masked-LM steps; 0: random weights (%(default)s)"
+    add("--pretrain-steps", type=int, default=RECIPE.pretrain_steps, help=steps_help)
+    return parser
 
 
 def _write(folder: Path, seed: int, steps: int) -> list[float]:
     """Beside first, so that a folder of this name is a whole encoder."""
+    if steps < 0:
+        raise InputError(f"--pretrain-steps {steps}: must be 0 or more")
     beside = folder.with_name(f"{folder.name}.partial")
     try:
         if folder.exists() and os.listdir(folder):

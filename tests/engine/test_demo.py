@@ -79,7 +79,7 @@ def test_what_the_run_leaves(trained, at_once):
 def test_a_run_resumes_on_the_same_demo_only(trained, at_once, fork):
     flags = ["--debug", "--cache-dir", str(at_once[0]), "--output-dir", str(trained[0])]
     run = fork([*flags, "--resume", "auto", "--pretrain-steps", "0"])
-    assert run.wait() == 2 and "with --pretrain-steps 0, not 10" in run.err
+    assert run.wait() == 2 and "made with --pretrain-steps 10, not 0" in run.err
     before = (trained[0] / "metrics.jsonl").read_text().splitlines()[:3]
     run = fork([*flags, "--resume", "auto"])
     assert run.wait() == 0, run.err[-3000:]
