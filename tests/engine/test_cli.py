@@ -14,6 +14,7 @@ from metatlp.data.demo_source import DemoGrid
 from metatlp.engine.args import MetaArguments, RunArguments, resolved
 from metatlp.engine.command_line import FlagParser, parse_flags
 from metatlp.engine.data_args import DataArguments
+from metatlp.engine.flags import flag_name
 from metatlp.engine.presets import PRESETS, preset_defaults
 from metatlp.model.demo_encoder import RECIPE
 
@@ -141,6 +142,15 @@ def test_docs_have_a_line_for_every_flag():
     text = (ROOT / "docs" / "train_meta.md").read_text()
     rows = set(re.findall(r"^\| `(--[a-z-]+)", text, flags=re.M))
     assert rows == set(FLAGS)
+
+
+def test_docs_have_the_demos_values():
+    text = (ROOT / "docs" / "train_meta.md").read_text()
+    for name, value in PRESETS["demo"].items():
+        shown = value if isinstance(value, str) else f"{value:g}"
+        assert f"| `{flag_name(name)}` | {shown} |" in text, name
+    assert f"| `--pretrain-steps` | {RECIPE.pretrain_steps} |" in text
+    assert f"| `--demo-scale` | {DemoGrid.scale:g} |" in text
 
 
 def test_flags_of_each_kind_are_read():

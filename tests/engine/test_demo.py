@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from metatlp.data.demo_source import DemoGrid
 from metatlp.engine.demo import encoder_folder
 from metatlp.engine.presets import TINY_DEMO, TINY_PRETRAINING
 
@@ -100,3 +101,8 @@ def test_a_cache_that_cannot_be_written(train_meta, tmp_path):
     with pytest.raises(ValueError, match="^--cache-dir .*file.*: cannot be used"):
         train_meta.main(["--debug", "--cache-dir", str(tmp_path / "file"), "--dry-run"])
     torch.autograd.set_detect_anomaly(False)
+
+
+def test_the_generators_errors_name_the_flags_of_the_run(tmp_path):
+    with pytest.raises(ValueError, match="^--demo-scale -1: must be above 0$"):
+        DemoGrid(scale=-1).build(tmp_path, print)
