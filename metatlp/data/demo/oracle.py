@@ -61,7 +61,7 @@ class Oracle:
         ]
         if len(numbers) != 1:
             raise ValueError(f"{len(numbers)} facts answer {question!r} in {context!r}")
-        return self._span(facts, numbers[0], asked)
+        return self.span_of(facts, numbers[0], asked)
 
     def pos_tags(self, words: tuple[str, ...]) -> list[str]:
         """A word's one tag; a verb that looks like a noun is the verb where there is no other."""
@@ -89,7 +89,7 @@ class Oracle:
         (words,) = self.reader.sentences(text)
         return self.reader.meaning(words)
 
-    def _span(self, facts: list[Clause], number: int, asked: str) -> Answer:
+    def span_of(self, facts: list[Clause], number: int, asked: str) -> Answer:
         """Facts are realised again to find where the part stands."""
         space = " " if self.lexicon.language.spaces else ""
         sentences = [grammar.realise(fact, self.lexicon) for fact in facts]
