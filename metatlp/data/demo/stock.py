@@ -69,7 +69,7 @@ VERB_OF_NOUN = {"hammer": "hammering", "rope": "roping", "boat": "boating"}
 TIMES = ("today", "yesterday", "daily", "often", "soon", "at_night")
 ADVERBS = ("slowly", "quietly", "gladly", "well")
 NUMERALS = ("two", "three", "four", "five", "six", "seven")
-PRONOUNS = ("he", "she", "they", "we")
+PRONOUNS = {"singular": ("he", "she"), "plural": ("they", "we")}
 INTERJECTIONS = ("oh", "yes")
 FUNCTION_WORDS = {
     "a": "DET",
@@ -109,7 +109,7 @@ CONTENT = {
 UPOS = {
     **CONTENT,
     **{synonym: CONTENT[concept] for concept, synonym in SYNONYM.items()},
-    **dict.fromkeys(PRONOUNS, "PRON"),
+    **dict.fromkeys((*PRONOUNS["singular"], *PRONOUNS["plural"]), "PRON"),
     **FUNCTION_WORDS,
     **dict.fromkeys((*ORG_NOUNS, *LOC_NOUNS), "PROPN"),
 }

@@ -71,7 +71,8 @@ def _clause(lexicon: Lexicon, dice: Dice, kind: int, extra: int) -> list[Word]:
     clause = _varied(events.event(dice, 0.4, 0.4), kind, dice)
     words = grammar.realise(clause, lexicon)
     if extra == 0 and not clause.passive:
-        return _with_pronoun(words, _word(dice.choice(PRONOUNS), "PRON", lexicon))
+        pronouns = PRONOUNS["plural" if clause.subject.numeral else "singular"]
+        return _with_pronoun(words, _word(dice.choice(pronouns), "PRON", lexicon))
     return [*words, *_extra(lexicon, dice, extra)]
 
 
