@@ -23,18 +23,18 @@ bench:
 	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; \
 		python "$$script" $(if $(DATA),--data-dir $(DATA)) $(if $(ENCODER),--model $(ENCODER)); done
 
-# Every script from start to end. The last run but one goes on in one process from the first of
-# the two checkpoints that two processes wrote.
+# Every script from start to end. One process goes on from the first of the two checkpoints that two
+# processes wrote.
 smoke: export OMP_NUM_THREADS = 1
 smoke: export HF_HUB_OFFLINE = 1
 smoke:
 	rm -rf $(SMOKE)
 	python -m metatlp.data.demo --output-dir $(SMOKE)/grid --scale 0.0002
 	python -m metatlp.model.demo_encoder --output-dir $(SMOKE)/encoder --pretrain-steps 3
-	$(ACCELERATE)/single_gpu_debug.yaml train_meta.py --debug $(TINY) --output-dir $(SMOKE)/debug
 	$(ACCELERATE)/cpu_2.yaml train_meta.py $(TINY)
 	rm -r $(SMOKE)/run/checkpoints/step_000002
 	$(ACCELERATE)/single_gpu_debug.yaml train_meta.py $(TINY) --resume auto
+	$(ACCELERATE)/single_gpu_debug.yaml train_meta.py --debug $(TINY) --output-dir $(SMOKE)/debug
 	python benchmarks/bench_meta_step.py --quick --data-dir $(SMOKE)/grid \
 		--model $(SMOKE)/encoder --cache-dir $(SMOKE)/cache
 	@echo "smoke: all scripts ran"

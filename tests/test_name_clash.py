@@ -128,3 +128,13 @@ def test_the_preamble_does_no_harm_without_the_package(tmp_path):
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_every_script_bears_the_package(script, stub, tmp_path):
     assert_imported(run(script, tmp_path, stub))
+
+
+def test_the_module_that_is_a_script_bears_the_package(stub):
+    # `python -m` puts the current folder on the path.
+    command = [sys.executable, "-m", "metatlp.model.demo_encoder", "--help"]
+    environment = {**os.environ, "PYTHONPATH": str(stub)}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0 and "--pretrain-steps" in done.stdout, done.stderr[-2000:]

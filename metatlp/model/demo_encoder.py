@@ -8,14 +8,20 @@ cache.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    # The project's folder, which `python -m` has put on the path, holds kernels/, which would
+    # shadow the Hugging Face package that transformers imports.
+    sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path.cwd()]
+
 import argparse
 import os
 import shutil
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
