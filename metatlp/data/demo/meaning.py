@@ -42,7 +42,7 @@ class Clause:
     Attributes:
         verb: `be` in a clause that says of its subject that it has the `quality`.
         place: where it happens; time: when.
-        negated: only with a name as subject.
+        negated: it is not so; where something is to follow from it, only with a name as subject.
         passive: how it is said; no part of what it says.
     """
 

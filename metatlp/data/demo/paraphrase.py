@@ -2,8 +2,8 @@
 
 The form of a pair is drawn before the label is looked at, and what a `0` changes leaves as many
 words in common as what a `1` changes: either the voice changes, and in a `0` the roles or the
-adjectives too; or one word changes to its synonym, in a `0` to a word for something else. Subject
-and object can both act, so no sentence alone betrays a swap. Knows no file.
+adjectives too; or one word changes to its synonym, in a `0` to a word for something else or to
+another time. Subject and object can both act, so no sentence alone betrays a swap. Knows no file.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ _SYNONYM_SHARE = 0.3
 # Words with a synonym, by the place in a clause that they can stand in.
 _VERBS = tuple(word for word in VERBS if word in SYNONYM)
 _NOUNS = tuple(word for word in (*CREATURES, *PEOPLE) if word in SYNONYM)
+_TIMES = ("today", "often")  # without a tense of their own
 _ADJECTIVES = tuple(word for word in ADJECTIVES if word in SYNONYM)
 
 
@@ -34,7 +35,7 @@ def pa_pair(lexicon: Lexicon, dice: Dice, turn: int | None = None) -> TextPair:
     """
     label = PA_LABELS[dice.below(2) if turn is None else turn % 2]
     first = replace(events.encounter(dice), passive=dice.chance(0.5))
-    form = dice.choice((_roles, _roles, _adjectives, _one_word))
+    form = dice.choice(FORMS)
     one, other = form(first, label == "1", dice)
     return TextPair(text_of(one, lexicon), text_of(other, lexicon), label)
 
@@ -53,6 +54,14 @@ def _adjectives(clause: Clause, same: bool, dice: Dice) -> tuple[Clause, Clause]
     clause = _with_arguments(clause, heads, (one, two))
     other = clause if same else _with_arguments(clause, heads, (two, one))
     return _in_both_voices(clause, other, dice)
+
+
+def _times(clause: Clause, same: bool, dice: Dice) -> tuple[Clause, Clause]:
+    """In the same voice; another word for what is done, or else another time."""
+    concept = dice.choice(_VERBS)
+    verbs, times = dice.shuffled((concept, SYNONYM[concept])), dice.shuffled(_TIMES)
+    one = replace(clause, verb=verbs[0], time=times[0])
+    return one, replace(one, verb=verbs[1]) if same else replace(one, time=times[1])
 
 
 def _one_word(clause: Clause, same: bool, dice: Dice) -> tuple[Clause, Clause]:
@@ -86,3 +95,7 @@ def _in_both_voices(one: Clause, other: Clause, dice: Dice) -> tuple[Clause, Cla
     first = with_synonyms(one, dice, _SYNONYM_SHARE)
     second = with_synonyms(other, dice, _SYNONYM_SHARE)
     return first, replace(second, passive=not one.passive)
+
+
+# Times are what few examples teach: a matter of two words, if of both sentences.
+FORMS = (_roles, _roles, _adjectives, _one_word, _times, _times)
