@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from metatlp.data.demo.dice import Dice
 from metatlp.data.demo.languages import LANGUAGES
@@ -55,18 +56,17 @@ def write_demo(
     try:
         with _appearing(folder) as unfinished:
             written = _write_files(unfinished, seed, scale, label_noise)
-            facts = {
-                "generator_version": GENERATOR_VERSION,
-                "seed": seed,
-                "scale": scale,
-                "label_noise": label_noise,
-                "examples": written,
-            }
-            (unfinished / MARK).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+            facts = {"seed": seed, "scale": scale, "label_noise": label_noise, "examples": written}
+            _write_mark(unfinished, facts)
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"--output-dir {folder}: cannot be written ({reason})") from None
     return written
+
+
+def _write_mark(folder: Path, facts: dict[str, Any]) -> None:
+    text = json.dumps({"generator_version": GENERATOR_VERSION, **facts}, indent=1) + "\n"
+    (folder / MARK).write_bytes(text.encode())
 
 
 def _refuse_others(folder: Path) -> None:

@@ -1,53 +1,25 @@
-"""The words of a language: roots inherited down the family tree, sound changes, endings, names.
+"""The written words of a language: roots in its script, with their endings, and names.
 
 Knows scripts and the stock of concepts; knows no sentence.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from metatlp.data.demo import scripts
 from metatlp.data.demo.dice import Dice
-from metatlp.data.demo.languages import LANGUAGES, Language, lineage
-from metatlp.data.demo.scripts import CONSONANTS, VOWELS, write
+from metatlp.data.demo.languages import LANGUAGES, Language
+from metatlp.data.demo.roots import FUNCTION_POS, Root, coin_word, root_of
+from metatlp.data.demo.scripts import write
 from metatlp.data.demo.stock import ENDINGS, UPOS, VERB_OF_NOUN
 
-# What a language may do to all its words: pattern and replacement.
-SOUND_CHANGES = (
-    (r"^p", "f"),
-    (r"^t", "d"),
-    (r"^k", "h"),
-    (r"^b", "v"),
-    (r"^s", "h"),
-    (r"(?<=[aeiou])t(?=[aeiou])", "d"),
-    (r"(?<=[aeiou])k(?=[aeiou])", "g"),
-    (r"(?<=[aeiou])b(?=[aeiou])", "v"),
-    (r"l(?=[aeiou])", "r"),
-    (r"e$", "i"),
-    (r"o$", "u"),
-    (r"[nm]$", "n"),
-    (r"[kg]$", "k"),
-    (r"s$", "r"),
-    (r"(?<=[aeiou][lrns])o", "a"),
-)
 NAMES_PER_KIND = 40
 # Kind of name -> what half of them end in.
 NAME_KINDS = {"first": "a", "last": "es", "place": "dor", "firm": "kor"}
 MAX_ATTEMPTS = 200
 Reading = tuple[str, tuple[str, ...]]  # a concept and the endings on it
-_FUNCTION_POS = ("DET", "ADP", "AUX", "PART", "CCONJ", "SCONJ", "PRON")
-
-
-@dataclass(frozen=True)
-class Root:
-    """Where a word comes from: the branch that coined it, the concept, its sounds today."""
-
-    origin: str
-    concept: str
-    sounds: str
 
 
 @dataclass
@@ -127,7 +99,7 @@ def build_lexicon(code: str, seed: int) -> Lexicon:
         if concept in VERB_OF_NOUN.values():
             continue
         for attempt in range(MAX_ATTEMPTS):
-            root = _root(seed, code, concept, attempt)
+            root = root_of(seed, code, concept, attempt)
             paradigm = _paradigm(lexicon.language, concept, root, number, endings)
             if not any(taken.clashes(form) for form in paradigm.values()):
                 break
@@ -178,7 +150,7 @@ def _stem(language: Language, root: Root, number: int) -> str:
     """In Han a root has characters of its own; in Kana only if it came from the common stock."""
     if language.script == "han" or (language.script == "kana" and root.origin == "east"):
         characters = scripts.han(number + (0 if root.origin == "east" else len(UPOS)))
-        return characters[: 1 if UPOS[root.concept] in _FUNCTION_POS else 2]
+        return characters[: 1 if UPOS[root.concept] in FUNCTION_POS else 2]
     return write(root.sounds, language.script)
 
 
@@ -187,7 +159,7 @@ def _endings(seed: int, language: Language) -> dict[str, str]:
     found: dict[str, str] = {}
     for number, ending in enumerate(ENDINGS):
         for attempt in range(MAX_ATTEMPTS):
-            written = write(_root(seed, language.code, ending, attempt).sounds, language.script)
+            written = write(root_of(seed, language.code, ending, attempt).sounds, language.script)
             if language.script == "han":
                 written = scripts.han(2 * len(UPOS) + number)[0]
             if _all_differ([*found.values(), written]):
@@ -203,38 +175,6 @@ def _all_differ(endings: list[str]) -> bool:
     return len({*endings, *pairs}) == len(endings) + len(pairs)
 
 
-def _root(seed: int, code: str, concept: str, attempt: int = 0) -> Root:
-    """The root as it came down the tree; later attempts coin it in the language itself."""
-    origin, sounds = "", ""
-    for name, branch in lineage(code):
-        dice = Dice(seed, "root", name, concept)
-        if not sounds or dice.chance(branch.replaced):
-            origin, sounds = name, _coin(dice, concept)
-        for pattern, to in Dice(seed, "changes", name).sample(SOUND_CHANGES, branch.num_changes):
-            sounds = re.sub(pattern, to, sounds)
-    if attempt:
-        origin, sounds = code, _coin(Dice(seed, "root", code, concept, attempt), concept)
-    return Root(origin, concept, sounds)
-
-
-def _coin(dice: Dice, concept: str) -> str:
-    """CV(C) for function words, V(C) for endings, CVCV(C) for the others."""
-    if concept not in ENDINGS and UPOS[concept] not in _FUNCTION_POS:
-        return _coin_word(dice)
-    last = _coin_last(dice)
-    first = "" if concept in ENDINGS else dice.choice(CONSONANTS)
-    return first + dice.choice(VOWELS) + last
-
-
-def _coin_word(dice: Dice) -> str:
-    last = _coin_last(dice)
-    return "".join(dice.choice(CONSONANTS) + dice.choice(VOWELS) for _ in range(2)) + last
-
-
-def _coin_last(dice: Dice) -> str:
-    return dice.choice(CONSONANTS) if dice.chance(0.6) else ""
-
-
 def _add_names(lexicon: Lexicon, seed: int, taken: Taken) -> None:
     """The same names everywhere, written in the language's script."""
     for kind, ending in NAME_KINDS.items():
@@ -242,7 +182,7 @@ def _add_names(lexicon: Lexicon, seed: int, taken: Taken) -> None:
         for number in range(NAMES_PER_KIND):
             for attempt in range(MAX_ATTEMPTS):
                 dice = Dice(seed, "name", kind, number, attempt)
-                name = _name(_coin_word(dice) + ending * dice.chance(0.5), lexicon.language.script)
+                name = _name(coin_word(dice) + ending * dice.chance(0.5), lexicon.language.script)
                 if not taken.clashes(name):
                     break
             else:

@@ -103,11 +103,8 @@ class Reader:
 def _clauses(concepts: tuple[str, ...], asked: str) -> Iterator[Clause]:
     """Every clause that these words in this order might say."""
     there = set(concepts)
-    phrases, place = _phrases(concepts)
-    roles = [role for role in ("subject", "object") if role != asked]
-    quality = "be" in there
+    arguments, place = _phrases(concepts)
     verbs = [word for word in concepts if UPOS.get(word) == "VERB"]
-    times: tuple[str, ...] = tuple(word for word in concepts if word in TIMES) or ("",)
     base = Clause(
         subject=_NOTHING,
         verb=verbs[0] if verbs else "be",
@@ -116,16 +113,23 @@ def _clauses(concepts: tuple[str, ...], asked: str) -> Iterator[Clause]:
         negated="not" in there,
         passive="was_done" in there,
     )
-    for order in permutations(roles, len(phrases)):
-        for chosen in product(*phrases):
+    qualities = [word for word in concepts if UPOS.get(word) == "ADJ"] if "be" in there else [""]
+    times = TIMES if asked == "time" else [word for word in concepts if word in TIMES] or [""]
+    for clause in _with_roles(base, arguments, there, asked):
+        for time, quality in product(times, qualities):
+            yield replace(clause, time=time, quality=quality)
+
+
+def _with_roles(
+    base: Clause, arguments: list[list[Phrase]], there: set[str], asked: str
+) -> Iterator[Clause]:
+    """Either argument is the subject, but for the one that is asked for."""
+    roles = [role for role in ("subject", "object") if role != asked]
+    for order in permutations(roles, len(arguments)):
+        for chosen in product(*arguments):
             given = dict(zip(order, chosen, strict=True))
-            if "subject" in given:
-                given["subject"] = _quantified(given["subject"], there)
-            clause = replace(base, **given)  # type: ignore[arg-type]
-            qualities = [word for word in concepts if UPOS.get(word) == "ADJ"] if quality else [""]
-            for time in TIMES if asked == "time" else times:
-                for word in qualities:
-                    yield replace(clause, time=time, quality=word)
+            subject = _quantified(given.get("subject", base.subject), there)
+            yield replace(base, subject=subject, object=given.get("object", base.object))
 
 
 def _phrases(concepts: tuple[str, ...]) -> tuple[list[list[Phrase]], Phrase | None]:
