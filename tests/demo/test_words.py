@@ -33,7 +33,7 @@ def mean(values):
     return sum(values) / len(values)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seed=SEEDS)
 def test_every_form_has_one_reading_but_verbs_made_from_nouns(seed):
     for code in LANGUAGES:
@@ -47,7 +47,7 @@ def test_every_form_has_one_reading_but_verbs_made_from_nouns(seed):
         assert {concept for concept, _ in lexicon.forms} == set(UPOS)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seed=SEEDS)
 def test_without_spaces_no_word_begins_with_another(seed):
     for code in [code for code, language in LANGUAGES.items() if not language.spaces]:
