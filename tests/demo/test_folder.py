@@ -4,8 +4,10 @@ import hashlib
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -189,6 +191,17 @@ def test_a_failed_generation_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"--scale: no \d+th different \w+ example of \w+_\w+ was"):
         write_demo(tmp_path / "grid", scale=DEFAULT_SCALE)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_killed_generation_leaves_no_folder(tmp_path):
+    command = [sys.executable, "-m", "metatlp.data.demo", "--output-dir", str(tmp_path / "grid")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, env=environment) as process:
+        while process.poll() is None and not list(tmp_path.rglob("train-en.tsv")):
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "grid").exists()
 
 
 @pytest.mark.parametrize(

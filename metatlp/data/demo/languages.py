@@ -118,7 +118,7 @@ TRAINING = {
     "fr": Language("fr", **_ROMANCE),
     "zh": Language("zh", _leaf("east"), script="han", spaces=False, **_ISOLATING),
 }
-# Near: same family and same script as a training language.
+# Near: the family and the script (ja: in part) of a training language.
 NEAR = {
     "nl": Language("nl", **_GERMANIC),
     "it": Language("it", **_ROMANCE),
