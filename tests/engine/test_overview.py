@@ -215,10 +215,10 @@ def test_placement_lines():
 def test_choices_are_said():
     by_default = choice_lines(MetaArguments(model="E"), cuda=True)
     assert by_default[1] == "sampler: temp, tau 1 (default), sizes in examples; multinomial draws"
-    assert by_default[3].endswith("reduce exact (so CUDA operations are deterministic)")
-    given = MetaArguments(model="E", tau=float("inf"), size_unit="batches", reduce="fp32")
+    assert by_default[3].endswith("reduce fp32; CUDA operations are deterministic")
+    given = MetaArguments(model="E", tau=float("inf"), size_unit="batches", reduce="exact")
     assert choice_lines(given, cuda=True)[1].startswith("sampler: temp, tau inf (as given), sizes")
-    assert choice_lines(given, cuda=True)[3].endswith("reduce fp32")
+    assert choice_lines(given, cuda=False)[3].endswith("reduce exact")
     uniform = MetaArguments(model="E", sampler="uniform", draw="systematic")
     assert choice_lines(uniform, cuda=False)[1] == "sampler: uniform; systematic draws"
 
