@@ -57,7 +57,7 @@ ARGUMENTS = (DataArguments, MetaArguments, RunArguments)
 def main(argv: Sequence[str]) -> int:
     data, meta, run = parse_flags(ARGUMENTS, preset_defaults, __doc__.splitlines()[0], argv)
     with StopRequest("stopped before the first meta step; there was nothing to save") as stop:
-        placement = start(meta.reduce == "exact", run.report_to, run.output_dir)
+        placement = start(run.report_to, run.output_dir)
         log = RunLog(Path(run.output_dir), placement)
         arguments = resolved(data, meta, run)
         meta, tokenizer = open_run(data, meta, run, placement, log, arguments)

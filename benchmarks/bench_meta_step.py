@@ -61,7 +61,7 @@ class BenchArguments:
     k: int = flag("inner steps per slot", 3)
     repeats: int = flag("measured rounds; every round runs each variant once", 7)
     warmup: int = flag("rounds before them", 1)
-    threads: int | None = flag("threads per process")
+    threads: int | None = flag("threads; with --world they are divided among the processes")
     world: int = flag("also measure on this many processes, through torchrun", 1)
     breakdown: bool = flag("also time the parts of a meta step", False)
     memory: bool = flag("also measure peak memory, a process per variant", False)
@@ -100,8 +100,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
-        # With `exact` for the workspace that deterministic CUDA products need.
-        placement = start_process(True, "none", folder)
+        placement = start_process("none", folder)
         kind, _, value = arguments.part.partition(":")
         if kind == "memory":
             print(json.dumps(memory(prepare(arguments, placement, 2), value)))
@@ -217,9 +216,10 @@ def formula(name: str, num_parameters: int) -> int:
 
 def measure_ranks(arguments: BenchArguments, argv: Sequence[str], file: Path) -> list[str]:
     """Run this script on several ranks; returns lines for the report."""
-    threads = arguments.threads or max(1, torch.get_num_threads() // arguments.world)
+    threads = max(1, torch.get_num_threads() // arguments.world)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc_per_node={arguments.world}", __file__, *argv, "--part", f"ranks:{file}"]
+    command += [f"--nproc_per_node={arguments.world}", __file__, *argv]
+    command += ["--part", f"ranks:{file}", "--threads", str(threads)]
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
     lines = [f"{arguments.world} ranks, {threads} threads each; p20, p50, p80 in seconds"]
     seconds = json.loads(file.read_text())

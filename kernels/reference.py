@@ -17,7 +17,7 @@ FIXED_POINT_LIMIT = 2.0**62
 # Elements per pass. On CPU the scratch of one pass must stay in the cache; on an accelerator a pass
 # should be long but its scratch small. Scratch is made once per call: giving it back to the
 # allocator after every pass costs more than the arithmetic.
-_CPU_CHUNK = 2**18
+_CPU_CHUNK = 2**19
 _DEVICE_CHUNK = 2**24
 
 

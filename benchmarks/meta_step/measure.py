@@ -78,7 +78,7 @@ def interleaved(
         for variant in variants[turn:] + variants[:turn]:
             variant.prepare(step)
             begun = clock.now()
-            run_exactly(variant, step)
+            run_once(variant, step)
             took = clock.now() - begun
             print(f"round {step}: {variant.name} {took:.3f} s", file=sys.stderr, flush=True)
             if step >= warmup:
@@ -86,9 +86,9 @@ def interleaved(
     return dict(seconds)
 
 
-def run_exactly(variant: Variant, step: int) -> None:
-    """On CUDA, `exact` is measured with the deterministic operations that it needs."""
-    torch.use_deterministic_algorithms("exact" in variant.name and torch.cuda.is_available())
+def run_once(variant: Variant, step: int) -> None:
+    """On CUDA, ours is measured with the deterministic operations that the script turns on."""
+    torch.use_deterministic_algorithms(isinstance(variant, Ours) and torch.cuda.is_available())
     variant.run(step)
     torch.use_deterministic_algorithms(False)
 
@@ -191,7 +191,7 @@ def memory(work: Workload, name: str) -> dict[str, int]:
     variant = builders(work)[name]()
     for step in range(len(work.queues)):
         variant.prepare(step)
-        run_exactly(variant, step)
+        run_once(variant, step)
     return {"before": before, "peak": torch.cuda.max_memory_allocated() if cuda else peak_rss()}
 
 
@@ -220,7 +220,7 @@ def over_ranks(work: Workload, num_rounds: int, warmup: int) -> dict[str, dict[s
             variant.prepare(step)
             clock.seconds.clear()
             torch.distributed.barrier()
-            clock.timed("step", lambda step, variant=variant: run_exactly(variant, step))(step)
+            clock.timed("step", lambda step, variant=variant: run_once(variant, step))(step)
             if step >= warmup:
                 for part, values in seconds[variant.name].items():
                     values.append(clock.seconds[part])

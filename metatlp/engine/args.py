@@ -101,7 +101,7 @@ class MetaArguments:
     reduce: Literal["exact", "fp32", "bf16"] = flag(
         "how differences are summed: exact (64-bit fixed point: the same bits on any number of "
         "ranks), fp32, or bf16 on the wire",
-        "exact",
+        "fp32",
     )
     seed: int = flag("seed of everything random", 0)
 

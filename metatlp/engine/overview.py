@@ -95,7 +95,7 @@ def choice_lines(meta: MetaArguments, cuda: bool) -> list[str]:
         chosen = "default" if meta.tau is None else "as given"
         sampler = f"temp, tau {meta.temperature:g} ({chosen}), sizes in {meta.unit}"
     clip = f"{meta.grad_clip:g}" if meta.grad_clip else "off"
-    deterministic = " (so CUDA operations are deterministic)" if cuda else ""
+    deterministic = "; CUDA operations are deterministic" if cuda else ""
     return [
         f"preset {meta.preset}; seed {meta.seed}",
         f"sampler: {sampler}; {meta.draw} draws",
@@ -103,8 +103,7 @@ def choice_lines(meta: MetaArguments, cuda: bool) -> list[str]:
         f"{meta.weight_decay:g}, clip {clip}, dropout {meta.dropout:g}; state "
         f"{meta.inner_state}, idle heads {meta.idle_heads}",
         f"meta step: beta {meta.meta_lr:g}, momentum {meta.outer_momentum:g}, heads averaged by "
-        f"{meta.head_average}, reduce {meta.reduce}"
-        + (deterministic if meta.reduce == "exact" else ""),
+        f"{meta.head_average}, reduce {meta.reduce}{deterministic}",
     ]
 
 

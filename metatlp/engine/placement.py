@@ -95,12 +95,12 @@ class Placement:
         }
 
 
-def start(exact: bool, report_to: str, project_dir: str) -> Placement:
+def start(report_to: str, project_dir: str) -> Placement:
     """Join the process group that the launcher announced.
 
+    CUDA operations are made deterministic: without that no run could be resumed bit for bit.
+
     Args:
-        exact: make CUDA operations deterministic; without it the same bits on any number of ranks
-            cannot be promised.
         report_to: tracker, or `none`. project_dir: where it writes.
 
     Raises:
@@ -109,7 +109,7 @@ def start(exact: bool, report_to: str, project_dir: str) -> Placement:
     cuda = torch.cuda.is_available()
     check_launch(os.environ, torch.cuda.device_count() if cuda else 0)
     announced = announced_processes(os.environ)
-    if exact and cuda:
+    if cuda:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         # It would fill every new tensor with NaN; nothing here reads what it has not written.

@@ -41,7 +41,7 @@ class AveragingConfig:
     inner_steps: int = 3
     inner_state: str = "average"
     head_average: str = "grid"
-    reduce: str = "exact"
+    reduce: str = "fp32"
     momentum: float = 0.0
     nesterov: bool = False
 

@@ -58,18 +58,18 @@ class Recipe:
     """
 
     vocabulary: int = 4000
-    hidden_size: int = 128
-    num_layers: int = 3
+    hidden_size: int = 64
+    num_layers: int = 2
     num_heads: int = 4
-    intermediate_size: int = 256
+    intermediate_size: int = 128
     max_positions: int = 256
-    initializer_range: float = 0.02
-    mimetic: float = 0.0
+    initializer_range: float = 0.05
+    mimetic: float = 1.0
     mimetic_value: float = 0.7
-    position_scale: float = 1.0
+    position_scale: float = 0.3
     num_stories: int = 12_000
     training_share: float = 0.5
-    pretrain_steps: int = 600
+    pretrain_steps: int = 0
     pretraining: Pretraining = Pretraining()
     num_threads: int = 1
 

@@ -32,8 +32,8 @@ class Pretraining:
     """
 
     batch_size: int = 32
-    mask_share: float = 0.2
-    learning_rate: float = 1e-3
+    mask_share: float = 0.3
+    learning_rate: float = 3e-3
     warmup_steps: int = 50
     last_share: float = 0.05
     weight_decay: float = 0.01

@@ -69,7 +69,7 @@ FLAGS = {
     "--weight-decay": (0.0, None),
     "--epochs": (5.0, None),
     "--max-meta-steps": (None, None),
-    "--reduce": ("exact", ("exact", "fp32", "bf16")),
+    "--reduce": ("fp32", ("exact", "fp32", "bf16")),
     "--seed": (0, None),
     "--output-dir": ("runs/meta", None),
     "--save-every": (500, None),

@@ -106,8 +106,8 @@ BAD = [
     ("--outer-nesterov", "--outer-nesterov needs --outer-momentum"),
     ("--grad-clip 1e-9", "--grad-clip 1e-09: must be 0 (off), or from 1e-06 to 1e+06"),
     ("--grad-clip 1e200", "--grad-clip 1e+200: must be 0 (off), or from 1e-06 to 1e+06"),
-    ("--grad-clip 0", f"--grad-clip 0.0: {CLIP}"),
-    ("--grad-clip 10.5", f"--grad-clip 10.5: {CLIP}"),
+    ("--reduce exact --grad-clip 0", f"--grad-clip 0.0: {CLIP}"),
+    ("--reduce exact --grad-clip 10.5", f"--grad-clip 10.5: {CLIP}"),
     # Batches and lengths.
     ("--batch-size 0", f"--batch-size: cannot read '0'; {BATCH}"),
     ("--batch-size -3", f"--batch-size: cannot read '-3'; {BATCH}"),

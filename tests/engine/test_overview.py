@@ -170,7 +170,8 @@ def test_memory_and_communication(inner_state, reduce):
     assert Cost(1000, config).communication == 0, "one process sends nothing"
 
 
-def test_memory_is_what_a_run_holds(train_meta, meta_flags, tmp_path, monkeypatch):
+@pytest.mark.parametrize("reduce", ["exact", "fp32"])
+def test_memory_is_what_a_run_holds(reduce, train_meta, meta_flags, tmp_path, monkeypatch):
     # The vectors of P elements that live in a strategy, an arena and its AdamW state.
     held = {}
     original = train_meta.train
@@ -187,9 +188,9 @@ def test_memory_is_what_a_run_holds(train_meta, meta_flags, tmp_path, monkeypatc
         return original(training)
 
     monkeypatch.setattr(train_meta, "train", look)
-    flags = ["--max-meta-steps", "1", "--output-dir", str(tmp_path / "run")]
+    flags = ["--max-meta-steps", "1", "--reduce", reduce, "--output-dir", str(tmp_path / "run")]
     assert train_meta.main([*meta_flags, *flags]) == 0
-    assert held["bytes"] == held["elements"] * sum(BYTES["average", "exact"].values())
+    assert held["bytes"] == held["elements"] * sum(BYTES["average", reduce].values())
 
 
 def test_cost_lines():
@@ -215,10 +216,10 @@ def test_placement_lines():
 def test_choices_are_said():
     by_default = choice_lines(MetaArguments(model="E"), cuda=True)
     assert by_default[1] == "sampler: temp, tau 1 (default), sizes in examples; multinomial draws"
-    assert by_default[3].endswith("reduce exact (so CUDA operations are deterministic)")
-    given = MetaArguments(model="E", tau=float("inf"), size_unit="batches", reduce="fp32")
+    assert by_default[3].endswith("reduce fp32; CUDA operations are deterministic")
+    given = MetaArguments(model="E", tau=float("inf"), size_unit="batches", reduce="exact")
     assert choice_lines(given, cuda=True)[1].startswith("sampler: temp, tau inf (as given), sizes")
-    assert choice_lines(given, cuda=True)[3].endswith("reduce fp32")
+    assert choice_lines(given, cuda=False)[3].endswith("reduce exact")
     uniform = MetaArguments(model="E", sampler="uniform", draw="systematic")
     assert choice_lines(uniform, cuda=False)[1] == "sampler: uniform; systematic draws"
 

@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 STEPS = 8
 EVERY = ["--save-every", "2", "--eval-every", "3"]
 RUNS = {
-    "average": ["--inner-state", "average", "--draw", "systematic", "--outer-momentum", "0.9"],
+    "average": [
+        *("--inner-state", "average", "--draw", "systematic", "--outer-momentum", "0.9"),
+        *("--reduce", "exact"),
+    ],
     "reset": ["--inner-state", "reset", "--draw", "multinomial"],
     "carry": ["--inner-state", "carry", "--draw", "systematic", "--idle-heads", "momentum"],
 }

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def log(tmp_path) -> RunLog:
-    return RunLog(tmp_path / "run", start(False, "none", str(tmp_path)))
+    return RunLog(tmp_path / "run", start("none", str(tmp_path)))
 
 
 def test_a_half_line_is_cut_away(log):

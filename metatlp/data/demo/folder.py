@@ -25,7 +25,7 @@ from metatlp.errors import InputError
 from metatlp.grid import TASK_CODES, TLP
 
 GENERATOR_VERSION = 1  # of the bytes: changes whenever the same arguments give others
-DEFAULT_SCALE = 0.005
+DEFAULT_SCALE = 0.02
 MARK = "demo.json"  # the file that tells a demo folder from others
 
 

@@ -2,8 +2,9 @@
 
 The form of a pair is drawn before the label is looked at, and what a `0` changes leaves as many
 words in common as what a `1` changes: either the voice changes, and in a `0` the roles or the
-adjectives too; or one word changes to its synonym, in a `0` to a word for something else or to
-another time. Subject and object can both act, so no sentence alone betrays a swap. Knows no file.
+adjectives too; or one word changes to its synonym, in a `0` to a word for something else, or else
+the time changes, or one sentence denies what the other says. Subject and object can both act, so
+no sentence alone betrays a swap. Knows no file.
 """
 
 from __future__ import annotations
@@ -64,6 +65,16 @@ def _times(clause: Clause, same: bool, dice: Dice) -> tuple[Clause, Clause]:
     return one, replace(one, verb=verbs[1]) if same else replace(one, time=times[1])
 
 
+def _denials(clause: Clause, same: bool, dice: Dice) -> tuple[Clause, Clause]:
+    """In the same voice; another word for what is done, or else one denies what the other says."""
+    concept = dice.choice(_VERBS)
+    verbs = dice.shuffled((concept, SYNONYM[concept]))
+    one = replace(
+        clause, subject=events.name(dice, "first"), verb=verbs[0], negated=dice.chance(0.5)
+    )
+    return one, replace(one, verb=verbs[1]) if same else replace(one, negated=not one.negated)
+
+
 def _one_word(clause: Clause, same: bool, dice: Dice) -> tuple[Clause, Clause]:
     """In the same voice; one word, and either word of a pair of synonyms is as frequent."""
     part, words = dice.choice((("verb", _VERBS), ("head", _NOUNS), ("adjective", _ADJECTIVES)))
@@ -98,4 +109,4 @@ def _in_both_voices(one: Clause, other: Clause, dice: Dice) -> tuple[Clause, Cla
 
 
 # Times are what few examples teach: a matter of two words, if of both sentences.
-FORMS = (_roles, _roles, _adjectives, _one_word, _times, _times)
+FORMS = (_roles, _adjectives, _one_word, _times, _times, _denials, _denials)

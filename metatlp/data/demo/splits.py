@@ -20,7 +20,7 @@ from metatlp.data.records import Example, Question, TaggedSentence, TextPair
 from metatlp.errors import InputError
 from metatlp.grid import PAPER_SIZES, TLP
 
-EVALUATION_SIZE = 20_000  # of dev and of test, before scaling
+EVALUATION_SIZE = 5_000  # of dev and of test, before scaling
 MAX_TRIES = 200  # draws for one example before its split is said to be exhausted
 GENERATORS: dict[str, Callable[[Lexicon, Dice, int], Example]] = {
     "pos": pos_sentence,
