@@ -35,7 +35,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
         "meta_batch_size": 4,
         "inner_lr": 4e-3,
-        "epochs": 2.0,
+        "epochs": 2.5,
         "dropout": 0.0,
         "batch_size": "16",
         "max_length": 64,
