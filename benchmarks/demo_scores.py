@@ -89,7 +89,7 @@ def main(argv: Sequence[str]) -> int:
     output = check_output(arguments.output)
     with tempfile.TemporaryDirectory() as folder:
         runs = run_folders(arguments, folder)
-        placement = start_process(False, "none", folder)
+        placement = start_process("none", folder)
         facts = {
             "command": shlex.join(["python", "benchmarks/demo_scores.py", *argv]),
             "train_command": shlex.join(train_command(arguments.processes, passed_on)),
