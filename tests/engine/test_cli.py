@@ -241,7 +241,8 @@ def test_the_demo_is_what_runs_without_data():
     found = resolved(data, meta, run)
     assert (found["data"], found["model"], found["tokenizer"]) == ("demo", "demo", "demo")
     assert (found["demo_seed"], found["demo_label_noise"]) == (0, 0.0)
-    assert found["pretrain_steps"] == RECIPE.pretrain_steps > 0 < found["demo_scale"]
+    assert found["pretrain_steps"] == RECIPE.pretrain_steps
+    assert found["demo_scale"] == DemoGrid.scale
 
 
 def test_real_data_knows_nothing_of_the_demo():
@@ -255,7 +256,8 @@ def test_real_data_knows_nothing_of_the_demo():
 def test_debug_makes_a_tiny_demo():
     data, meta, run = parse("--debug")
     assert meta.preset == "debug" and meta.max_meta_steps == 3 and run.output_dir == "runs/demo"
-    assert data.demo.scale < DemoGrid.scale and meta.num_pretrain_steps < RECIPE.pretrain_steps
+    # Pretraining is run too, although the default is none.
+    assert data.demo.scale < DemoGrid.scale and meta.num_pretrain_steps == 10
     assert data.qa_max_length == PRESETS["demo"]["qa_max_length"] and data.batch_size == "4"
     assert parse("--debug", "--model", "ENCODER")[1].pretrain_steps is None
 

@@ -37,7 +37,7 @@ def write_demo(
     Args:
         folder: a new or empty folder, or one of an earlier demo, which is replaced.
         seed: of the languages and of the examples.
-        scale: factor on Table 1's training sizes, and on 20,000 for dev and test; rounded up;
+        scale: factor on Table 1's training sizes, and on 5,000 for dev and test; rounded up;
             above 0, at most 1.
         label_noise: probability of a wrong label in training data, 0 to 1.
 

@@ -25,6 +25,7 @@ _SYNONYM_SHARE = 0.3
 _VERBS = tuple(word for word in VERBS if word in SYNONYM)
 _NOUNS = tuple(word for word in (*CREATURES, *PEOPLE) if word in SYNONYM)
 _TIMES = ("today", "often")  # without a tense of their own
+_QUANTIFIERS = ("some", "no")  # each the denial of the other
 _ADJECTIVES = tuple(word for word in ADJECTIVES if word in SYNONYM)
 
 
@@ -66,13 +67,19 @@ def _times(clause: Clause, same: bool, dice: Dice) -> tuple[Clause, Clause]:
 
 
 def _denials(clause: Clause, same: bool, dice: Dice) -> tuple[Clause, Clause]:
-    """In the same voice; another word for what is done, or else one denies what the other says."""
+    """In the same voice; another word for what is done, or else one denies what the other says.
+
+    By "some" and "no", of which each sentence has one: a "not" that only one of them has would be
+    told by the lengths alone.
+    """
+    assert clause.object is not None
     concept = dice.choice(_VERBS)
-    verbs = dice.shuffled((concept, SYNONYM[concept]))
-    one = replace(
-        clause, subject=events.name(dice, "first"), verb=verbs[0], negated=dice.chance(0.5)
-    )
-    return one, replace(one, verb=verbs[1]) if same else replace(one, negated=not one.negated)
+    verbs, quantifiers = dice.shuffled((concept, SYNONYM[concept])), dice.shuffled(_QUANTIFIERS)
+    nouns = [noun for noun in (*CREATURES, *PEOPLE) if noun != clause.object.head]
+    subject = replace(events.noun_phrase(dice, tuple(nouns)), determiner=quantifiers[0])
+    one = replace(clause, subject=subject, verb=verbs[0])
+    denied = replace(one, subject=replace(subject, determiner=quantifiers[1]))
+    return one, replace(one, verb=verbs[1]) if same else denied
 
 
 def _one_word(clause: Clause, same: bool, dice: Dice) -> tuple[Clause, Clause]:
@@ -108,5 +115,7 @@ def _in_both_voices(one: Clause, other: Clause, dice: Dice) -> tuple[Clause, Cla
     return first, replace(second, passive=not one.passive)
 
 
-# Times are what few examples teach: a matter of two words, if of both sentences.
+# Times and denials are there twice because they are what few examples teach: each is a matter of
+# two words, seen in both sentences. So a run of a minute gets clearly above chance, while the
+# overlap and either sentence alone say nothing.
 FORMS = (_roles, _adjectives, _one_word, _times, _times, _denials, _denials)
