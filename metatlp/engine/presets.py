@@ -45,7 +45,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "eval_examples": 100,
     },
 }
-# What --debug adds on the demo, so that grid and encoder are made in seconds.
+# What --debug adds on the demo: grid and encoder are made in seconds, and pretraining is tried out,
+# although the encoder's default has none.
 TINY_DEMO = {"demo_scale": 0.0005}
 TINY_PRETRAINING = {"pretrain_steps": 10}
 
