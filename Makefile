@@ -23,7 +23,7 @@ bench:
 	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; \
 		python "$$script" $(if $(DATA),--data-dir $(DATA)) $(if $(ENCODER),--model $(ENCODER)); done
 
-# Every script from start to end. One process goes on from the first of the two checkpoints that two
+# The scripts from start to end (not the long demo_*.py of benchmarks/). One process goes on from the first of the two checkpoints that two
 # processes wrote.
 smoke: export OMP_NUM_THREADS = 1
 smoke: export HF_HUB_OFFLINE = 1
@@ -37,4 +37,4 @@ smoke:
 	$(ACCELERATE)/single_gpu_debug.yaml train_meta.py --debug $(TINY) --output-dir $(SMOKE)/debug
 	python benchmarks/bench_meta_step.py --quick --data-dir $(SMOKE)/grid \
 		--model $(SMOKE)/encoder --cache-dir $(SMOKE)/cache
-	@echo "smoke: all scripts ran"
+	@echo "smoke: done"

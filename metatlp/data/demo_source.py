@@ -69,9 +69,8 @@ class DemoSource(XtremeFolder):
 
 def _as_ours(message: str) -> str:
     """A message of the generator's own script with the flags of ours."""
-    flag, space, rest = message.partition(" ")
-    ours = {"--scale": "--demo-scale", "--seed": "--demo-seed", "--output-dir": "--cache-dir"}
-    return ours.get(flag, flag) + space + rest
+    message = message.replace("--scale", "--demo-scale", 1)
+    return message.replace("--output-dir", "--cache-dir", 1)
 
 
 def generator_sources() -> list[str]:
@@ -79,8 +78,9 @@ def generator_sources() -> list[str]:
 
     They take the place of a version number that someone would have to raise.
     """
-    paths = [*sorted((_PACKAGE / "data" / "demo").glob("*.py")), _PACKAGE / "seeds.py"]
-    return [path.read_text(encoding="utf-8") for path in [*paths, _PACKAGE / "grid.py"]]
+    others = ("seeds.py", "grid.py", "data/records.py", "data/tsv.py")
+    paths = [*sorted((_PACKAGE / "data" / "demo").glob("*.py")), *(_PACKAGE / o for o in others)]
+    return [path.read_text(encoding="utf-8") for path in paths]
 
 
 def digest(*parts: str) -> str:

@@ -19,7 +19,7 @@ def built_once(folder: Path, build: Callable[[Path], None]) -> Path:
     """The folder, built if it is not there.
 
     It is built beside, flushed and renamed, so that a folder of this name is whole, whenever a
-    build was killed; what such a build left is removed by the next one.
+    build was killed; what such a build left in it is removed by the next one.
 
     Args:
         build: fills an empty folder.

@@ -6,7 +6,6 @@ Knows no file: every rule here is checked before any is opened.
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,8 +109,10 @@ class DataArguments:
         grid = self.demo
         if not 0 <= grid.seed < 2**32:
             raise InputError(f"--demo-seed {grid.seed}: must be at least 0 and below 2^32")
-        if not (grid.scale > 0 and math.isfinite(grid.scale)):
-            raise InputError(f"--demo-scale {grid.scale}: must be positive, and finite")
+        if not 0 < grid.scale <= 1:
+            raise InputError(
+                f"--demo-scale {grid.scale}: must be above 0, and at most 1 for Table 1's sizes"
+            )
         if not 0 <= grid.label_noise <= 1:
             raise InputError(f"--demo-label-noise {grid.label_noise}: must be from 0 to 1")
 

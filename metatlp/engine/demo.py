@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 from tqdm import tqdm
@@ -74,7 +75,10 @@ def encoder_folder(cache_dir: Path, seed: int, steps: int) -> Path:
     """The encoder's place in the cache, of which all sources that make it are a part."""
     modules = (demo_corpus, demo_encoder, demo_pretraining)
     sources = [Path(module.__file__ or "").read_text(encoding="utf-8") for module in modules]
-    key = digest(repr((seed, steps, demo_encoder.RECIPE)), *generator_sources(), *sources)
+    # The weights depend on torch's generator and linear algebra, the pieces on tokenizers.
+    versions = [version(package) for package in ("torch", "transformers", "tokenizers")]
+    made_of = (seed, steps, demo_encoder.RECIPE, versions)
+    key = digest(repr(made_of), *generator_sources(), *sources)
     return cache_dir / "demo" / f"encoder-{key}"
 
 

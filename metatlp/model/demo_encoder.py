@@ -18,7 +18,7 @@ if __name__ == "__main__":
 
 import argparse
 import os
-import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -245,14 +245,16 @@ def _write(folder: Path, seed: int, steps: int) -> list[float]:
     """Beside first, so that a folder of this name is a whole encoder."""
     if steps < 0:
         raise InputError(f"--pretrain-steps {steps}: must be 0 or more")
-    beside = folder.with_name(f"{folder.name}.partial")
+    folder = folder.absolute()
     try:
         if folder.exists() and os.listdir(folder):
             raise InputError(f"--output-dir {folder}: is not empty")
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        losses = build_encoder(beside, seed, steps, progress=_printed)
-        os.replace(beside, folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".encoder.") as beside:
+            unfinished = Path(beside) / "new"
+            unfinished.mkdir()
+            losses = build_encoder(unfinished, seed, steps, progress=_printed)
+            os.replace(unfinished, folder)
     except OSError as error:
         raise InputError(f"--output-dir {folder}: {error.strerror or error}") from error
     return losses

@@ -183,6 +183,14 @@ def test_a_demo_folder_is_replaced_and_another_is_not(tmp_path):
     with pytest.raises(InputError, match="is not empty and no demo folder"):
         write_demo(tmp_path / "mine", scale=TINY)
     assert os.listdir(tmp_path / "mine") == ["thesis.tex"]
+    for text in ("{}", "no JSON", '{"examples": 3}'):
+        (tmp_path / "mine" / "demo.json").write_text(text)
+        with pytest.raises(InputError, match="is not empty and no demo folder"):
+            write_demo(tmp_path / "mine", scale=TINY)
+    (folder / "xnli" / "thesis.tex").write_text("x")
+    with pytest.raises(InputError, match="is not empty and no demo folder"):
+        write_demo(folder, scale=TINY)
+    assert (folder / "xnli" / "thesis.tex").read_text() == "x"
 
 
 def test_a_failed_generation_leaves_nothing(tmp_path, monkeypatch):

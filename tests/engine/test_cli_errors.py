@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TYPES = (DataArguments, MetaArguments, RunArguments)
 DATA = ["--data-dir", "DATA"]
 NEEDED = [*DATA, "--model", "ENCODER"]
+SCALE = "must be above 0, and at most 1 for Table 1's sizes"
 # Flags with a float that has a default; nan is none of the values that any of them takes.
 CLIP = (
     "with --reduce exact and --inner-state average it must be above 0 and at most 10, or small "
@@ -145,9 +146,10 @@ BAD = [
 BAD_DEMO = [
     ("--demo-seed -1", "--demo-seed -1: must be at least 0 and below 2^32"),
     ("--demo-seed 4294967296", "--demo-seed 4294967296: must be at least 0 and below 2^32"),
-    ("--demo-scale 0", "--demo-scale 0.0: must be positive, and finite"),
-    ("--demo-scale nan", "--demo-scale nan: must be positive, and finite"),
-    ("--demo-scale inf", "--demo-scale inf: must be positive, and finite"),
+    ("--demo-scale 0", f"--demo-scale 0.0: {SCALE}"),
+    ("--demo-scale nan", f"--demo-scale nan: {SCALE}"),
+    ("--demo-scale 1.5", f"--demo-scale 1.5: {SCALE}"),
+    ("--demo-scale inf", f"--demo-scale inf: {SCALE}"),
     ("--demo-label-noise 1.5", "--demo-label-noise 1.5: must be from 0 to 1"),
     ("--demo-label-noise nan", "--demo-label-noise nan: must be from 0 to 1"),
     ("--pretrain-steps -1", "--pretrain-steps -1: must be 0 or more"),

@@ -106,3 +106,25 @@ def test_a_cache_that_cannot_be_written(train_meta, tmp_path):
 def test_the_generators_errors_name_the_flags_of_the_run(tmp_path):
     with pytest.raises(ValueError, match="^--demo-scale -1: "):
         DemoGrid(scale=-1).build(tmp_path, print)
+
+
+def test_so_does_the_one_that_only_a_build_meets(tmp_path, monkeypatch):
+    # One draw for an example is not enough for long.
+    monkeypatch.setattr("metatlp.data.demo.splits.MAX_TRIES", 1)
+    with pytest.raises(ValueError, match=r"^--demo-scale: no \d+th different "):
+        DemoGrid().build(tmp_path, print)
+
+
+def test_the_default_learns(train_meta, tmp_path):
+    # What a first run does, on less data: the shallow tasks are learned within seconds.
+    flags = ["--selection", "task:pos,ner", "--sampler", "temp", "--tau", "2"]
+    flags += ["--demo-scale", "0.005", "--max-meta-steps", "60", "--eval-examples", "25"]
+    flags += ["--cache-dir", str(tmp_path / "cache"), "--output-dir", str(tmp_path / "run")]
+    assert train_meta.main(flags) == 0
+    arguments = json.loads((tmp_path / "run" / "args.json").read_text())["arguments"]
+    assert arguments["pretrain_steps"] == 0 and arguments["preset"] == "demo"
+    scores = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["dev"]
+    # The most frequent tag gives 0.20 of the words, `O` no entity.
+    pos = [entry["accuracy"] for tlp, entry in scores.items() if tlp.startswith("pos")]
+    ner = [entry["entity_f1"] for tlp, entry in scores.items() if tlp.startswith("ner")]
+    assert sum(pos) / len(pos) > 0.6 and sum(ner) / len(ner) > 0.2

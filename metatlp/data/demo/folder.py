@@ -76,10 +76,21 @@ def _refuse_others(folder: Path) -> None:
         return
     except OSError as error:
         raise InputError(f"--output-dir {folder}: {error.strerror or error}") from None
-    if names and MARK not in names:
+    if names and not _is_demo(folder):
         raise InputError(
-            f"--output-dir {folder}: is not empty and no demo folder (there is no {MARK} in it)"
+            f"--output-dir {folder}: is not empty and no demo folder (a {MARK} that lists every "
+            "file in it)"
         )
+
+
+def _is_demo(folder: Path) -> bool:
+    """Whether a demo is all that the folder holds, so that nothing else is lost with it."""
+    try:
+        listed = json.loads((folder / MARK).read_text(encoding="utf-8"))["examples"]
+        known = {folder / name for name in (MARK, *listed)}
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return all(path.is_dir() or path in known for path in folder.rglob("*"))
 
 
 @contextmanager

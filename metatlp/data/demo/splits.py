@@ -34,8 +34,8 @@ GENERATORS: dict[str, Callable[[Lexicon, Dice, int], Example]] = {
 def split_sizes(tlp: TLP, scale: float) -> dict[str, int]:
     """Split -> number of examples; empty where the paper's grid has a hole.
 
-    Table 1's size (5,000 for dev and test) times the scale, rounded up. The evaluation splits come
-    first, so that they are drawn freely and the larger training split keeps clear of them.
+    Table 1's size (5,000 for dev and test) times the scale, rounded up, at least 1. The evaluation
+    splits come first, so that they are drawn freely and the larger training split keeps clear.
     """
     if tlp.lang in TRAINING and tlp not in PAPER_SIZES:
         return {}
@@ -43,7 +43,7 @@ def split_sizes(tlp: TLP, scale: float) -> dict[str, int]:
     if tlp in PAPER_SIZES:
         sizes["train"] = PAPER_SIZES[tlp]
     # Rounded first: 0.0102 * 5000 is a little more than 51.
-    return {split: math.ceil(round(size * scale, 6)) for split, size in sizes.items()}
+    return {split: max(1, math.ceil(round(size * scale, 6))) for split, size in sizes.items()}
 
 
 def build_splits(
