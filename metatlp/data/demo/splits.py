@@ -6,9 +6,11 @@ Knows the generators of the tasks; knows no file.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
+from metatlp.data.demo import scripts
 from metatlp.data.demo.dice import Dice
 from metatlp.data.demo.inference import nli_pair
 from metatlp.data.demo.languages import TRAINING
@@ -22,6 +24,7 @@ from metatlp.grid import PAPER_SIZES, TLP
 
 EVALUATION_SIZE = 5_000  # of dev and of test, before scaling
 MAX_TRIES = 200  # draws for one example before its split is said to be exhausted
+_END = re.compile(f"[.{''.join(scripts.FULL_STOP.values())}] *")  # of a sentence
 GENERATORS: dict[str, Callable[[Lexicon, Dice, int], Example]] = {
     "pos": pos_sentence,
     "ner": ner_sentence,
@@ -64,12 +67,12 @@ def build_splits(
 
 
 def sentences_of(example: Example) -> list[str]:
-    """What must not be in two splits: the sentence, both texts, or the context."""
+    """What must not be in two splits: the sentence, both texts, or every fact of a context."""
     if isinstance(example, TaggedSentence):
         return [" ".join(example.words)]
     if isinstance(example, TextPair):
         return [example.first, example.second]
-    return [example.context]
+    return [fact for fact in _END.split(example.context) if fact]
 
 
 def _split(
