@@ -1,9 +1,9 @@
 """What the tasks of the demo grid give to methods that do not understand them, and to the oracle.
 
-    python benchmarks/demo_baselines.py --seed 0 --scale 0.005
+    python benchmarks/demo_baselines.py --seed 0
 
-Trains on the training split of every TLP of Table 1 and scores 1,000 other examples; the table has
-the mean over the task's languages.
+Trains on the training split of every TLP of Table 1 and scores other examples; the table has the
+mean over the task's languages.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from metatlp.data.demo.lexicon import build_lexicon
 from metatlp.data.demo.oracle import Oracle
 from metatlp.data.demo.splits import build_splits, split_sizes
 from metatlp.engine.command_line import parse_flags, run_script
-from metatlp.engine.flags import flag
+from metatlp.engine.flags import at_least, flag
+from metatlp.errors import InputError
 from metatlp.grid import PAPER_SIZES, TASK_CODES, TLP
 from metatlp.tasks.metrics import accuracy, answer_scores, entity_f1, mlqa_tokens
 
-NUM_TEST = 1000
 MARKS = ".。।?？"
 Words = tuple[str, ...]
 
@@ -33,7 +33,13 @@ Words = tuple[str, ...]
 @dataclass(frozen=True)
 class BaselineArguments:
     seed: int = flag("of the grid", 0)
-    scale: float = flag("factor on Table 1's training sizes", DEFAULT_SCALE)
+    scale: float = flag("factor on Table 1's training sizes, as in the grid", DEFAULT_SCALE)
+    examples: int = flag("scored per TLP", 1000)
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "examples")
+        if not 0 < self.scale <= 1:
+            raise InputError(f"--scale {self.scale}: must be above 0, and at most 1")
 
 
 @dataclass(frozen=True)
@@ -51,10 +57,10 @@ class Data:
         return tuple(kept.split() if self.oracle.lexicon.language.spaces else kept.replace(" ", ""))
 
 
-def load(tlp: TLP, seed: int, scale: float) -> Data:
-    lexicon = build_lexicon(tlp.lang, seed)
-    sizes = {"test": NUM_TEST, "train": split_sizes(tlp, scale)["train"]}
-    splits = build_splits(lexicon, tlp.task, sizes, seed)
+def load(tlp: TLP, arguments: BaselineArguments) -> Data:
+    lexicon = build_lexicon(tlp.lang, arguments.seed)
+    sizes = {"test": arguments.examples, "train": split_sizes(tlp, arguments.scale)["train"]}
+    splits = build_splits(lexicon, tlp.task, sizes, arguments.seed)
     return Data(tlp, splits["train"], splits["test"], Oracle(lexicon))
 
 
@@ -89,7 +95,7 @@ def tag_of_form(data: Data) -> float:
 
 def majority_label(data: Data) -> float:
     label = most_frequent([one.label for one in data.train])
-    return accuracy([label] * NUM_TEST, [one.label for one in data.test])
+    return accuracy([label] * len(data.test), [one.label for one in data.test])
 
 
 def overlap(data: Data, pair) -> float:
@@ -235,11 +241,12 @@ METRICS = {"pos": "accuracy", "ner": "F1", "nli": "accuracy", "pa": "accuracy", 
 
 
 def main(argv: Sequence[str]) -> int:
-    (arguments,) = parse_flags((BaselineArguments,), lambda given: {}, __doc__ or "", argv)
+    description = (__doc__ or "").splitlines()[0]
+    (arguments,) = parse_flags((BaselineArguments,), lambda given: {}, description, argv)
     print("| task | metric | method | mean | lowest | highest |\n|---|---|---|---|---|---|")
     for task in TASK_CODES:
         tlps = sorted((tlp for tlp in PAPER_SIZES if tlp.task == task), key=lambda tlp: tlp.order)
-        grid = [load(tlp, arguments.seed, arguments.scale) for tlp in tlps]
+        grid = [load(tlp, arguments) for tlp in tlps]
         for name, score in (*BASELINES[task], ("oracle", oracle_score)):
             scores = [100 * score(data) for data in grid]
             numbers = (sum(scores) / len(scores), min(scores), max(scores))

@@ -17,16 +17,15 @@ from typing import Any
 
 from demo_runs.chance import chance
 from demo_runs.report import (
-    check_output,
+    headline,
     language_summary,
     markdown,
-    save,
     trained_summary,
     zero_shot_summary,
 )
-from demo_runs.score import FinishedRun, headline, score_test
+from demo_runs.score import FinishedRun, score_test
 from demo_runs.train import check_passed_on, train, train_command
-from meta_step.report import machine
+from results_file import check_output, machine, save
 
 from metatlp.engine.command_line import parse_flags, run_script
 from metatlp.engine.evaluation import Scores
@@ -102,7 +101,7 @@ def main(argv: Sequence[str]) -> int:
             # The grid does not depend on the seed of a run.
             guessed = guessed or guess(measured[seed])
             results = summarise(facts, measured, guessed)
-            save(results, output)
+            save(output, markdown(results), results)
             print(f"seed {seed} scored", file=sys.stderr, flush=True)
     print(markdown(results), end="")
     return 0

@@ -16,13 +16,15 @@ from metatlp.tasks.metrics import answer_scores, mlqa_tokens
 def chance(tlp: TLP, examples: Sequence[Example]) -> float:
     """Percent of the task's metric.
 
-    A random label for pairs; the split's most frequent tag for words; for questions, the
-    expectation over all spans of the context that are as long as the answer.
+    A random label for pairs; the split's most frequent tag for words, which finds no entity; for
+    questions, the expectation over all spans of the context that are as long as the answer.
     """
     if tlp.task == "qa":
         return 100 * random_span_f1(tlp.lang, examples)
-    if tlp.task in ("pos", "ner"):
+    if tlp.task == "pos":
         return 100 * majority_share(examples)
+    if tlp.task == "ner":
+        return 0.0
     return 100 / len(TASKS[tlp.task].labels)
 
 

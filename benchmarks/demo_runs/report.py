@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from meta_step.report import table
+from results_file import page, table
 
-from metatlp.data.demo.languages import FAR, NEAR, OTHER_SCRIPT
-from metatlp.errors import InputError
+from metatlp.data.demo.languages import FAR, LANGUAGES, NEAR, OTHER_SCRIPT
 from metatlp.grid import TASK_CODES, TLP
 from metatlp.tasks import TASKS
 
-GROUPS = {"near": NEAR, "other script": OTHER_SCRIPT, "far": FAR}
-DIFFERENCE = "near - far"
+NEAR_LATIN = [lang for lang in NEAR if LANGUAGES[lang].script == "latin"]
+FAR_LATIN = [lang for lang in FAR if LANGUAGES[lang].script == "latin"]
+GROUPS: dict[str, list[str]] = {
+    "near": list(NEAR),
+    "other script": list(OTHER_SCRIPT),
+    "far, Latin script": FAR_LATIN,
+    "far, own script": [lang for lang in FAR if lang not in FAR_LATIN],
+}
+# The second is controlled: all its languages have the script of en, es, de and fr.
+DIFFERENCES = {
+    "near - far": (list(NEAR), list(FAR)),
+    "near - far, Latin script": (NEAR_LATIN, FAR_LATIN),
+}
+# The paper's: most words are in no entity, so NER's accuracy says little.
+METRICS = {task: TASKS[task].metric for task in TASKS} | {"ner": "entity_f1"}
 EMPTY = "-"
 
 # TLP -> percent of its task's metric, of one seed.
 Scores = Mapping[TLP, float]
+
+
+def headline(scores: Mapping[TLP, Mapping[str, float]]) -> dict[TLP, float]:
+    """TLP -> the metric that stands for its task, in percent."""
+    return {tlp: 100 * values[METRICS[tlp.task]] for tlp, values in scores.items()}
 
 
 def mean(values: Iterable[float]) -> float | None:
@@ -64,41 +79,38 @@ def trained_summary(
 def zero_shot_summary(
     trained: Sequence[TLP], test: Sequence[Scores], chance: Scores
 ) -> dict[str, dict[str, Any]]:
-    """Task, or `all` for the mean of the tasks -> each group and near minus far, over seeds.
+    """Task, or `all` for the mean of the tasks -> its groups and differences, over seeds.
 
-    The difference is taken within a seed; `over chance` is it less the difference of chance.
+    Differences are taken within a seed; `over chance` is one less the same difference of chance.
     """
     tasks = _tasks(trained)
     seen = {tlp.lang for tlp in trained}
-    groups = {name: [lang for lang in g if lang not in seen] for name, g in GROUPS.items()}
     summary: dict[str, dict[str, Any]] = {}
     for row in [*tasks, "all"]:
         own = tasks if row == "all" else [row]
-        by_seed = [_groups(scores, own, groups) for scores in test]
-        guessed = _groups(chance, own, groups)
-        summary[row] = {
-            name: {"chance": guessed[name], **spread([each[name] for each in by_seed])}
-            for name in guessed
-        }
-        differences = [each[DIFFERENCE] for each in by_seed]
-        summary[row]["over chance"] = spread([less(d, guessed[DIFFERENCE]) for d in differences])
+
+        def score(scores: Scores, langs: Sequence[str], own: Sequence[str] = own) -> float | None:
+            """Mean over tasks of the mean over languages."""
+            unseen = [lang for lang in langs if lang not in seen]
+            means = [task_mean(scores, task, unseen) for task in own]
+            return mean(value for value in means if value is not None)
+
+        groups, differences = {}, {}
+        for name, langs in GROUPS.items():
+            over_seeds = spread([score(scores, langs) for scores in test])
+            groups[name] = {"chance": score(chance, langs), **over_seeds}
+        for name, (near, far) in DIFFERENCES.items():
+            guessed = less(score(chance, near), score(chance, far))
+            found = [less(score(scores, near), score(scores, far)) for scores in test]
+            over = spread([less(value, guessed) for value in found])
+            differences[name] = {"chance": guessed, **spread(found), "over chance": over}
+        summary[row] = {"groups": groups, "differences": differences}
     return summary
 
 
 def language_summary(test: Sequence[Scores]) -> dict[str, float]:
     """TLP -> mean over seeds."""
     return {str(tlp): statistics.fmean(scores[tlp] for scores in test) for tlp in test[0]}
-
-
-def _groups(
-    scores: Scores, tasks: Sequence[str], groups: Mapping[str, Sequence[str]]
-) -> dict[str, float | None]:
-    """Group -> mean over tasks of the mean over its languages; and near minus far."""
-    found: dict[str, float | None] = {}
-    for name, langs in groups.items():
-        means = [task_mean(scores, task, langs) for task in tasks]
-        found[name] = mean(value for value in means if value is not None)
-    return {**found, DIFFERENCE: less(found["near"], found["far"])}
 
 
 def _tasks(tlps: Sequence[TLP]) -> list[str]:
@@ -119,7 +131,7 @@ def trained_table(summary: Mapping[str, Mapping[str, Any]]) -> list[str]:
     rows = [
         [
             task.upper(),
-            TASKS[task].metric,
+            METRICS[task],
             number(entry["chance"]),
             with_sd(entry["dev"]),
             with_sd(entry["test"]),
@@ -132,15 +144,31 @@ def trained_table(summary: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def zero_shot_table(summary: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Two rows per task: the scores, and chance in the same languages."""
-    forms = {**dict.fromkeys(GROUPS, ".1f"), DIFFERENCE: "+.1f"}
     rows = []
     for task, entry in summary.items():
-        label = "mean of tasks" if task == "all" else task.upper()
-        scores = [with_sd(entry[name], form) for name, form in forms.items()]
-        rows.append([label, *scores, with_sd(entry["over chance"], "+.1f")])
-        guessed = [number(entry[name]["chance"], form) for name, form in forms.items()]
-        rows.append(["- chance", *guessed, ""])
-    return table(["task", *forms, "over chance"], rows)
+        groups = entry["groups"].values()
+        rows.append([_label(task), *(with_sd(group) for group in groups)])
+        rows.append(["- chance", *(number(group["chance"]) for group in groups)])
+    return table(["task", *GROUPS], rows)
+
+
+def difference_table(summary: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    rows = [
+        [
+            _label(task),
+            *(
+                with_sd(shown, "+.1f")
+                for found in entry["differences"].values()
+                for shown in (found, found["over chance"])
+            ),
+        ]
+        for task, entry in summary.items()
+    ]
+    return table(["task", *(h for name in DIFFERENCES for h in (name, "over chance"))], rows)
+
+
+def _label(task: str) -> str:
+    return "mean of tasks" if task == "all" else f"{task.upper()}, {METRICS[task]}"
 
 
 def language_table(summary: Mapping[str, float], trained: Sequence[str]) -> list[str]:
@@ -170,25 +198,20 @@ def seed_table(seeds: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def markdown(results: Mapping[str, Any]) -> str:
     """The results file. Scores are percent, ± is the sample standard deviation over seeds."""
     placed = results["placement"]
-    lines = [
-        f"# Demo scores, {results['machine']['device']}",
-        "",
-        f"Command: `{results['command']}`",
-        "",
-        f"- runs: `{results['train_command']} --seed SEED`",
-        f"- grid: {results['grid']}",
-        f"- commit: {results['commit']}",
-        *(f"- {key}: {value}" for key, value in results["machine"].items() if key != "threads"),
-        f"- processes: {placed['processes']}, threads of each: {placed['threads_per_process']}",
-        f"- percent; ± is the sample standard deviation over seeds; {results['test_examples']} "
+    facts = [
+        f"runs: `{results['train_command']} --seed SEED`",
+        f"grid: {results['grid']}",
+        f"commit: {results['commit']}",
+        *(f"{key}: {value}" for key, value in results["machine"].items() if key != "threads"),
+        f"processes: {placed['processes']}, threads of each: {placed['threads_per_process']}",
+        f"percent; ± is the sample standard deviation over seeds; {results['test_examples']} "
         "test examples per TLP at least",
-        "- chance: a random label (NLI, PA), the most frequent tag (POS, NER), a random span as "
-        "long as the answer (QA); `over chance` is near - far less that of chance",
-        "- seeds change the run (draws, order, heads), not the languages nor the encoder",
+        "chance: a random label (NLI, PA), the most frequent tag (POS), a random span as long as "
+        "the answer (QA); NER's is 0, for the most frequent tag is no entity",
+        "seeds change the run (draws, order, heads), not the languages nor the encoder",
     ]
-    for title, body in sections(results):
-        lines += ["", f"## {title}", "", *body]
-    return "\n".join(lines) + "\n"
+    title = f"Demo scores, {results['machine']['device']}"
+    return page(title, results["command"], facts, sections(results))
 
 
 def sections(results: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
@@ -199,30 +222,10 @@ def sections(results: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
         ("Time", seed_table(results["seeds"])),
         ("Languages that were trained on: mean over them", trained_table(results["tasks"])),
         ("Languages never trained on: mean of test", zero_shot_table(results["zero_shot"])),
+        (
+            f"What relatedness gives (Latin script: {' '.join(NEAR_LATIN)} less "
+            f"{' '.join(FAR_LATIN)}); `over chance`: less the same difference of chance",
+            difference_table(results["zero_shot"]),
+        ),
         ("Test scores by language, mean over seeds", language_table(results["languages"], langs)),
     ]
-
-
-def check_output(output: str | None) -> Path | None:
-    """Make its folder. Raises InputError before hours of work, not after."""
-    if output is None:
-        return None
-    path = Path(output)
-    if path.suffix != ".md":
-        raise InputError(f"--output {output}: must end in .md; the JSON file is put beside it")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--output {output}: {error.strerror}") from error
-    return path
-
-
-def save(results: Mapping[str, Any], path: Path | None) -> None:
-    """After every seed, so that what was measured is kept if a later one fails."""
-    if path is None:
-        return
-    try:
-        path.write_text(markdown(results), encoding="utf-8")
-        path.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"--output {path}: {error.strerror}") from error

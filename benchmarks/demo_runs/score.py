@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from demo_runs.report import headline
 from metatlp.data.cache import encode_split
 from metatlp.data.demo.languages import EXTERNAL
 from metatlp.data.demo_source import DemoSource
@@ -157,11 +158,6 @@ def load_models(run: FinishedRun) -> MultiTaskModel:
         except (OSError, ValueError) as error:
             raise InputError(f"{folder}: cannot be loaded: {str(error)[:300]}") from error
     return MultiTaskModel(models)
-
-
-def headline(scores: dict[TLP, Scores]) -> dict[TLP, float]:
-    """TLP -> the metric that stands for its task, in percent."""
-    return {tlp: 100 * values[TASKS[tlp.task].metric] for tlp, values in scores.items()}
 
 
 def _source(data: DataArguments) -> DemoSource:

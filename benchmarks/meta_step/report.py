@@ -1,43 +1,12 @@
-"""The tables: text, Markdown and JSON from what was measured. Knows no model."""
+"""The tables of what was measured. Knows no model and no file."""
 
 from __future__ import annotations
 
-import json
-import platform
-import sys
-from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
+from results_file import page, table
 
 MIB = 2**20
-
-
-def machine(device: torch.device) -> dict[str, Any]:
-    """Where the numbers come from."""
-    cpu_info = Path("/proc/cpuinfo")
-    lines = cpu_info.read_text().splitlines() if cpu_info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    return {
-        "device": gpu or "CPU",
-        "cpu": names[0] if names else platform.processor(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def table(head: list[str], rows: list[list[str]]) -> list[str]:
-    """A Markdown table whose columns line up as text too."""
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    lines = [head, ["-" * width for width in widths], *rows]
-    return [
-        "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
-        for line in lines
-    ]
 
 
 def times_table(results: dict[str, Any]) -> list[str]:
@@ -95,19 +64,14 @@ def exact_lines(results: dict[str, Any]) -> list[str]:
 
 def markdown(results: dict[str, Any]) -> str:
     """The results file."""
-    lines = [
-        f"# Meta step, {results['machine']['device']}",
-        "",
-        f"Command: `{results['command']}`",
-        "",
-        *(f"- {key}: {value}" for key, value in results["machine"].items()),
-        f"- model: {results['num_parameters']:,} parameters",
-        f"- queue: {results['queue']}, k = {results['k']}; {results['rounds']} rounds, interleaved",
-        f"- agreement with the naive way after a step: {results['agreement']}",
+    facts = [
+        *(f"{key}: {value}" for key, value in results["machine"].items()),
+        f"model: {results['num_parameters']:,} parameters",
+        f"queue: {results['queue']}, k = {results['k']}; {results['rounds']} rounds, interleaved",
+        f"agreement with the naive way after a step: {results['agreement']}",
     ]
-    for title, body in sections(results):
-        lines += ["", f"## {title}", "", *body]
-    return "\n".join(lines) + "\n"
+    title = f"Meta step, {results['machine']['device']}"
+    return page(title, results["command"], facts, sections(results))
 
 
 def sections(results: dict[str, Any]) -> list[tuple[str, list[str]]]:
@@ -128,15 +92,3 @@ def sections(results: dict[str, Any]) -> list[tuple[str, list[str]]]:
 def show(results: dict[str, Any]) -> None:
     for title, body in sections(results):
         print("\n".join(["", title, *body]))
-
-
-def save(results: dict[str, Any], output: str | None) -> None:
-    """With `output`, write OUTPUT (Markdown) and a JSON file beside it; after every part, so that
-    what was measured is kept if a later part fails."""
-    if output is None:
-        return
-    path = Path(output)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(markdown(results), encoding="utf-8")
-    path.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    print(f"written: {path} and {path.with_suffix('.json')}", file=sys.stderr, flush=True)
