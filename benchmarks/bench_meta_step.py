@@ -2,17 +2,19 @@
 
     python benchmarks/bench_meta_step.py --data-dir DATA --model ENCODER --output RESULTS.md
 
-Refuses to report times unless ours and the naive way agree on theta after a step.
+Without --data-dir or --data hub it measures the demo. Refuses to report times unless ours and the
+naive way agree on theta after a step.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,20 +29,27 @@ from meta_step.measure import (
     paired_ratio,
     quantiles,
 )
-from meta_step.report import machine, save, show
+from meta_step.report import markdown, show
 from meta_step.variants import Floor, Ours, Variant, agreement, builders
 from meta_step.workload import Workload, build_workload
+from results_file import check_output, machine, save
 
+from metatlp.engine.args import MetaArguments, RunArguments
 from metatlp.engine.command_line import parse_flags, run_script
 from metatlp.engine.cost import Cost
 from metatlp.engine.data_args import DataArguments
+from metatlp.engine.demo import build_demo, demo_lines
 from metatlp.engine.flags import at_least, flag
 from metatlp.engine.placement import Placement
 from metatlp.engine.placement import start as start_process
+from metatlp.engine.presets import preset_defaults
 from metatlp.engine.replicated import AveragingConfig
 from metatlp.errors import InputError
 
 SPREAD = "qa_en,nli_en,nli_de,pa_en,pos_en,pos_hi,ner_en,ner_es"
+# Where these differ from train_meta.py's and from those of its preset for the data.
+DATA_DEFAULTS = {"selection": SPREAD, "train_languages": "all", "max_examples": 2000}
+QUICK = {"selection": "pos_en,ner_en", "batch_size": "8", "k": 2, "repeats": 2}
 # Of the step: two orders of summation in float32 (1e-6), through k AdamW steps.
 TOLERANCE = 1e-4
 # Parameters, gradients and two moments; the naive way adds a clone and a running sum.
@@ -49,14 +58,9 @@ FORMULAS = {"floor": 16, "naive": 24}
 
 @dataclass(frozen=True)
 class BenchArguments:
-    """What is measured, on what."""
+    """What is measured, besides the flags of the data, which are train_meta.py's."""
 
-    data_dir: str | None = flag("folder in XTREME's layout")
-    model: str | None = flag("encoder: a hub id or a folder")
-    selection: str = flag("TLPs that are the slots, in turn", SPREAD)
-    batch_size: str | None = flag("examples per inner batch, as in train_meta.py")
-    max_examples: int = flag("use only the first examples of every training file", 2000)
-    cache_dir: str | None = flag("folder for encoded examples, as in train_meta.py")
+    model: str | None = flag("encoder: a hub id or a folder [default on the demo: its own]")
     m: int | None = flag("slots per meta step; one per selected TLP if not given")
     k: int = flag("inner steps per slot", 3)
     repeats: int = flag("measured rounds; every round runs each variant once", 7)
@@ -70,60 +74,64 @@ class BenchArguments:
     part: str = flag("used by the script itself: all, memory:VARIANT or ranks:FILE", "all")
 
     def __post_init__(self) -> None:
-        if not self.data_dir or not self.model:
-            raise InputError("--data-dir and --model are needed")
-        at_least(1, self, "max_examples", "m", "k", "repeats", "threads", "world")
+        at_least(1, self, "m", "k", "repeats", "threads", "world")
         at_least(0, self, "warmup")
-
-    @property
-    def slots(self) -> int:
-        return 2 if self.quick else self.m or len(self.selection.split(","))
-
-    @property
-    def rounds(self) -> tuple[int, int]:
-        """Warm-up and measured rounds."""
-        return (1, 2) if self.quick else (self.warmup, self.repeats)
-
-    def data(self) -> DataArguments:
-        return DataArguments(
-            data_dir=self.data_dir,
-            selection="pos_en,ner_en" if self.quick else self.selection,
-            train_languages="all",
-            batch_size="8" if self.quick else self.batch_size,
-            max_examples=self.max_examples,
-            cache_dir=self.cache_dir,
-        )
 
 
 def main(argv: Sequence[str]) -> int:
-    (arguments,) = parse_flags((BenchArguments,), lambda given: {}, __doc__.splitlines()[0], argv)
+    description = (__doc__ or "").splitlines()[0]
+    data, arguments = parse_flags((DataArguments, BenchArguments), defaults, description, argv)
+    output = check_output(arguments.output)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    kind, _, value = arguments.part.partition(":")
+    if data.source == "demo" and kind == "all":
+        for line in demo_lines(data, MetaArguments(model=arguments.model), RunArguments()):
+            print(line, flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        placement = start_process("none", folder)
-        kind, _, value = arguments.part.partition(":")
+        bench = Bench(data, arguments, start_process("none", folder))
         if kind == "memory":
-            print(json.dumps(memory(prepare(arguments, placement, 2), value)))
+            print(json.dumps(memory(bench.prepare(2), value)))
         elif kind == "ranks":
-            measure_rank(arguments, placement, Path(value))
+            measure_rank(bench, Path(value))
         else:
-            measure_all(arguments, placement, argv, folder)
+            measure_all(bench, argv, output, folder)
     return 0
 
 
-def prepare(arguments: BenchArguments, placement: Placement, num_steps: int) -> Workload:
-    assert arguments.model is not None
-    k = 2 if arguments.quick else arguments.k
-    return build_workload(
-        arguments.data(), arguments.model, arguments.slots, k, num_steps, placement
-    )
+def defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the data are the preset's, but for a few."""
+    names = {field.name for field in dataclasses.fields(DataArguments)}
+    preset = {name: v for name, v in preset_defaults(given).items() if name in names}
+    return {**preset, **DATA_DEFAULTS, **(QUICK if given.get("quick") else {})}
 
 
-def measure_all(
-    arguments: BenchArguments, placement: Placement, argv: Sequence[str], folder: str
-) -> None:
-    warmup, repeats = arguments.rounds
-    work = prepare(arguments, placement, warmup + repeats)
+@dataclass(frozen=True)
+class Bench:
+    """The flags, and where this process stands."""
+
+    data: DataArguments
+    arguments: BenchArguments
+    placement: Placement
+
+    def prepare(self, num_steps: int) -> Workload:
+        """Every rank takes part."""
+        meta = MetaArguments(model=self.arguments.model)
+        if self.data.source == "demo":
+            meta = build_demo(self.data, meta, self.placement, log_line)
+        assert meta.model is not None
+        m, k = self.arguments.m, self.arguments.k
+        return build_workload(self.data, meta.model, m, k, num_steps, self.placement)
+
+
+def log_line(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def measure_all(bench: Bench, argv: Sequence[str], output: Path | None, folder: str) -> None:
+    arguments = bench.arguments
+    warmup, repeats = arguments.warmup, arguments.repeats
+    work = bench.prepare(warmup + repeats)
     agreed = agreement(work)
     if not all(error <= TOLERANCE for error in agreed.values()):
         raise InputError(f"ours and the naive way disagree, so no times: {agreed}")
@@ -137,18 +145,18 @@ def measure_all(
     }
     print(json.dumps(results["machine"]), json.dumps(results["agreement"]), sep="\n", flush=True)
     results |= measure_times(work, repeats, warmup)
-    save(results, arguments.output)
+    save(output, markdown(results), results)
     if arguments.breakdown:
         settings = [("exact", "average"), ("fp32", "average"), ("exact", "reset")]
         results["breakdown"] = breakdown(work, settings)
         results["cost_of_exact"] = cost_of_exact(results["breakdown"])
-        save(results, arguments.output)
+        save(output, markdown(results), results)
     if arguments.memory:
         results["memory"] = measure_memory(argv, work, results["num_parameters"])
-        save(results, arguments.output)
+        save(output, markdown(results), results)
     if arguments.world > 1:
         results["ranks"] = measure_ranks(arguments, argv, Path(folder) / "ranks.json")
-        save(results, arguments.output)
+        save(output, markdown(results), results)
     show(results)
 
 
@@ -231,12 +239,11 @@ def measure_ranks(arguments: BenchArguments, argv: Sequence[str], file: Path) ->
     return [*lines, f"exact / fp32, whole step: {ratio}"]
 
 
-def measure_rank(arguments: BenchArguments, placement: Placement, file: Path) -> None:
+def measure_rank(bench: Bench, file: Path) -> None:
     """One rank's part. Every rank takes part."""
-    warmup, repeats = arguments.rounds
-    work = prepare(arguments, placement, warmup + repeats)
-    seconds = over_ranks(work, repeats, warmup)
-    if placement.is_main:
+    warmup, repeats = bench.arguments.warmup, bench.arguments.repeats
+    seconds = over_ranks(bench.prepare(warmup + repeats), repeats, warmup)
+    if bench.placement.is_main:
         file.write_text(json.dumps(seconds))
 
 

@@ -87,9 +87,12 @@ class Workload:
 
 
 def build_workload(
-    data: DataArguments, model: str, m: int, k: int, num_steps: int, placement: Placement
+    data: DataArguments, model: str, m: int | None, k: int, num_steps: int, placement: Placement
 ) -> Workload:
     """The slots of a step are the selected TLPs in turn. Every rank takes part.
+
+    Args:
+        m: slots per step; None: one per TLP.
 
     Raises:
         InputError: data or model that cannot be used.
@@ -102,7 +105,7 @@ def build_workload(
     }
     tlps = grid_data.grid.tlps
     cursors: Counter[TLP] = Counter()
-    drawn = [tlps[i % len(tlps)] for i in range(m)]
+    drawn = [tlps[i % len(tlps)] for i in range(m or len(tlps))]
     limits = data.limits()
     return Workload(
         model_name=model,
