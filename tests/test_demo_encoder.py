@@ -5,18 +5,30 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import resource
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 import torch
-from transformers import AutoModel
+from safetensors import SafetensorError
+from transformers import AutoModel, BertConfig
 
 from metatlp.data.demo.languages import LANGUAGES
 from metatlp.model.demo_corpus import build_corpus
-from metatlp.model.demo_encoder import Recipe, build_encoder, main, new_model, train_tokenizer
+from metatlp.model.demo_encoder import (
+    INITIALIZATIONS,
+    RECIPE,
+    Recipe,
+    build_encoder,
+    failed_writes_as_os_errors,
+    main,
+    new_model,
+)
 from metatlp.model.demo_pretraining import Pretraining
+from metatlp.model.demo_tokenizer import train_tokenizer
 from metatlp.model.multitask import HeadSpec, build_model, load_tokenizer
 from metatlp.tasks import TASKS
 
@@ -34,7 +46,7 @@ STEPS = 40
 DIGESTS = """\
 import hashlib
 from metatlp.model.demo_corpus import build_corpus
-from metatlp.model.demo_encoder import train_tokenizer
+from metatlp.model.demo_tokenizer import train_tokenizer
 corpus = build_corpus(3, 200, 0.5)
 tokenizer = train_tokenizer([one for one, _ in corpus.stories] + corpus.sentences, 2500)
 for text in (repr(corpus), tokenizer.backend_tokenizer.to_str()):
@@ -131,12 +143,87 @@ def test_mimetic_attention_looks_for_equal_pieces():
     assert not model.bert.embeddings.position_embeddings.weight.any()
 
 
+@contextmanager
+def largest_file(num_bytes):
+    """No file of this process grows beyond this."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "written"),
+    [
+        (200, []),  # Python's own error, for a small file
+        (20_000, ["tokenizer_config.json"]),  # an Exception of tokenizers
+        (200_000, ["config.json", "tokenizer.json", "tokenizer_config.json"]),  # safetensors' own
+    ],
+)
+def test_a_failed_write_is_an_os_error(tmp_path, num_bytes, written):
+    with largest_file(num_bytes), pytest.raises(OSError, match="File too large"):
+        build_encoder(tmp_path, 0, 0, SMALL)
+    whole = [path.name for path in tmp_path.iterdir() if path.stat().st_size < num_bytes]
+    assert sorted(set(whole) - {"model.safetensors"}) == written
+
+
+@pytest.mark.parametrize(
+    "mistake", [TypeError("x"), Exception("x"), SafetensorError("x"), KeyError("(os error 28)")]
+)
+def test_a_mistake_of_ours_is_none(mistake):
+    with pytest.raises(type(mistake)) as raised, failed_writes_as_os_errors():
+        raise mistake
+    assert raised.value is mistake
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(INITIALIZATIONS, "bert", SMALL)
+    flags = ["--output-dir", str(tmp_path / "encoder"), "--initialization", "bert"]
+    with largest_file(200_000):
+        assert main(flags) == 2
+    said = capsys.readouterr().err
+    assert said.endswith("/encoder: File too large\n") and said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_flag_of_the_first_weights(tmp_path, monkeypatch):
+    encoders = {}
+    for name, recipe in list(INITIALIZATIONS.items()):
+        # Less text is faster, and leaves the weights what they are.
+        monkeypatch.setitem(
+            INITIALIZATIONS, name, replace(recipe, num_stories=640, vocabulary=2500)
+        )
+        flags = ["--output-dir", str(tmp_path / name), "--initialization", name]
+        assert main(flags) == 0
+        encoders[name] = AutoModel.from_pretrained(tmp_path / name)
+    mimetic, bert = encoders["mimetic"], encoders["bert"]
+    assert bert.config.initializer_range == BertConfig().initializer_range
+    # Every matrix is drawn with one width, positions too; the queries of mimetic attention are
+    # rows of a rotation.
+    for matrix in (
+        bert.embeddings.word_embeddings.weight[1:],
+        bert.embeddings.position_embeddings.weight,
+        *(
+            getattr(bert.encoder.layer[0].attention.self, part).weight
+            for part in ("query", "value")
+        ),
+    ):
+        assert matrix.std().item() == pytest.approx(0.02, rel=0.05)
+    width = mimetic.embeddings.position_embeddings.weight.std().item()
+    assert width == pytest.approx(RECIPE.initializer_range * RECIPE.position_scale, rel=0.05)
+    query = mimetic.encoder.layer[0].attention.self.query.weight
+    assert query.std().item() > 0.1
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
         (["--output-dir", "FULL"], "is not empty"),
         (["--output-dir", "NEW", "--pretrain-steps", "-1"], "--pretrain-steps -1: must be 0"),
         (["--output-dir", "NEW", "--pretrain", "3"], "unrecognized arguments: --pretrain"),
+        (["--output-dir", "NEW", "--initialization", "zero"], "--initialization: invalid choice"),
         ([], "--output-dir"),
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from metatlp.data.once import built_once
+from metatlp.data.whole_folder import whole_folder
 from metatlp.errors import InputError
 
 # Builds FOLDER slowly, with its process number in two files; says when it has begun.
@@ -31,6 +32,10 @@ def builder(folder, seconds):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
 def fill(folder):
     (folder / "second").write_text("whole")
 
@@ -52,7 +57,7 @@ def test_several_processes_build_one_folder(tmp_path):
     assert sorted(begun) == ["", "", "", "begun\n"]
     names = [(tmp_path / "x" / name).read_text() for name in ("first", "second")]
     assert names[0] == names[1]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["x", "x.lock"]
+    assert names_in(tmp_path) == ["x", "x.lock"]
 
 
 def test_a_killed_build_leaves_nothing_that_is_taken_for_whole(tmp_path):
@@ -60,17 +65,22 @@ def test_a_killed_build_leaves_nothing_that_is_taken_for_whole(tmp_path):
     assert process.stdout.readline() == "begun\n"
     process.kill()
     process.wait()
-    assert not (tmp_path / "x").exists() and (tmp_path / "x.partial" / "first").exists()
+    assert not (tmp_path / "x").exists()
+    (first,) = tmp_path.rglob("first")
+    assert first.parent.parent.name.startswith("x.unfinished-")
+    # Of another folder, whose name only begins the same.
+    (tmp_path / "x.y.unfinished-1").mkdir()
     begun = time.monotonic()
     built_once(tmp_path / "x", fill)
     assert time.monotonic() - begun < 30, "the lock of the killed process is gone with it"
-    assert [path.name for path in (tmp_path / "x").iterdir()] == ["second"]
+    assert names_in(tmp_path / "x") == ["second"]
+    assert names_in(tmp_path) == ["x", "x.lock", "x.y.unfinished-1"]
 
 
 def test_a_failed_build_leaves_nothing_either(tmp_path):
     with pytest.raises(AssertionError):
         built_once(tmp_path / "x", refuse)
-    assert not (tmp_path / "x").exists()
+    assert names_in(tmp_path) == ["x.lock"]
     assert built_once(tmp_path / "x", fill).is_dir()
 
 
@@ -78,3 +88,11 @@ def test_a_cache_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="^--cache-dir .*file: cannot be used"):
         built_once(Path(tmp_path / "file" / "x"), fill)
+
+
+def test_what_has_come_to_hold_something_is_left_alone(tmp_path):
+    with pytest.raises(OSError), whole_folder(tmp_path / "x") as unfinished:
+        fill(unfinished)
+        (tmp_path / "x").mkdir()
+        (tmp_path / "x" / "mine").touch()
+    assert names_in(tmp_path) == ["x"] and names_in(tmp_path / "x") == ["mine"]

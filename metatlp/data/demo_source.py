@@ -6,18 +6,15 @@ affair.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import metatlp
-from metatlp.data.demo.folder import DEFAULT_SCALE, write_demo
+from metatlp.data.demo.fingerprint import digest, generator_digest
+from metatlp.data.demo.folder import DEFAULT_SCALE, fill_with_demo
 from metatlp.data.once import built_once
 from metatlp.data.xtreme import XtremeFolder
 from metatlp.errors import InputError
-
-_PACKAGE = Path(metatlp.__file__).parent
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class DemoGrid:
 
     def folder(self, cache_dir: Path) -> Path:
         """Its place in the cache, of which the sources that write it are a part."""
-        key = digest(*map(repr, (self.seed, self.scale, self.label_noise)), *generator_sources())
+        key = digest(*map(repr, (self.seed, self.scale, self.label_noise)), generator_digest())
         return cache_dir / "demo" / f"grid-{key}"
 
     def build(self, cache_dir: Path, log: Callable[[str], None]) -> Path:
@@ -40,14 +37,16 @@ class DemoGrid:
             InputError: the cache cannot be written, or the scale is out of range.
         """
 
-        def write(folder: Path) -> None:
+        def fill(folder: Path) -> None:
             log("demo: writing the grid, once")
             try:
-                write_demo(folder, self.seed, self.scale, self.label_noise)
+                fill_with_demo(folder, self.seed, self.scale, self.label_noise)
             except InputError as error:
-                raise InputError(_as_ours(str(error))) from error
+                # A message of the generator's own script, with the flag of ours.
+                message = str(error).replace("--scale", "--demo-scale", 1)
+                raise InputError(message) from error
 
-        return built_once(self.folder(cache_dir), write)
+        return built_once(self.folder(cache_dir), fill)
 
     def describe(self) -> str:
         """One phrase for the log."""
@@ -65,24 +64,3 @@ class DemoSource(XtremeFolder):
     def describe(self) -> str:
         """One phrase for the log."""
         return f"the demo grid of artificial languages ({self.grid.describe()}) in {self.root}"
-
-
-def _as_ours(message: str) -> str:
-    """A message of the generator's own script with the flags of ours."""
-    message = message.replace("--scale", "--demo-scale", 1)
-    return message.replace("--output-dir", "--cache-dir", 1)
-
-
-def generator_sources() -> list[str]:
-    """The text of all modules that the demo's sentences depend on.
-
-    They take the place of a version number that someone would have to raise.
-    """
-    others = ("seeds.py", "grid.py", "data/records.py", "data/tsv.py")
-    paths = [*sorted((_PACKAGE / "data" / "demo").glob("*.py")), *(_PACKAGE / o for o in others)]
-    return [path.read_text(encoding="utf-8") for path in paths]
-
-
-def digest(*parts: str) -> str:
-    """16 hex digits for a name in the cache."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from metatlp.data.whole_folder import remove_unfinished, whole_folder
 from metatlp.errors import InputError
 
 
 def built_once(folder: Path, build: Callable[[Path], None]) -> Path:
     """The folder, built if it is not there.
 
-    It is built beside, flushed and renamed, so that a folder of this name is whole, whenever a
-    build was killed; what such a build left in it is removed by the next one.
+    A folder of this name is whole, whenever a build was killed; what such a build left beside it
+    is removed by the next one.
 
     Args:
         build: fills an empty folder.
@@ -34,12 +34,10 @@ def built_once(folder: Path, build: Callable[[Path], None]) -> Path:
         with open(folder.with_name(f"{folder.name}.lock"), "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not folder.is_dir():
-                beside = folder.with_name(f"{folder.name}.partial")
-                shutil.rmtree(beside, ignore_errors=True)
-                beside.mkdir()
-                build(beside)
-                _flush(beside)
-                os.rename(beside, folder)
+                remove_unfinished(folder)
+                with whole_folder(folder) as unfinished:
+                    build(unfinished)
+                    _flush(unfinished)
     except OSError as error:
         raise InputError(f"--cache-dir {folder.parent}: cannot be used: {error}") from error
     return folder

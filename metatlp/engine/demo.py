@@ -12,14 +12,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from metatlp.data.demo_source import digest, generator_sources
+from metatlp.data.demo.fingerprint import digest, generator_digest
 from metatlp.data.once import built_once
 from metatlp.engine.args import MetaArguments, RunArguments
 from metatlp.engine.data_args import DataArguments
 from metatlp.engine.flags import flag_name
 from metatlp.engine.placement import Placement
 from metatlp.engine.presets import PRESETS
-from metatlp.model import demo_corpus, demo_encoder, demo_pretraining
+from metatlp.model import demo_corpus, demo_encoder, demo_pretraining, demo_tokenizer
 
 Log = Callable[[str], None]
 
@@ -73,12 +73,12 @@ def build_demo(
 
 def encoder_folder(cache_dir: Path, seed: int, steps: int) -> Path:
     """The encoder's place in the cache, of which all sources that make it are a part."""
-    modules = (demo_corpus, demo_encoder, demo_pretraining)
+    modules = (demo_corpus, demo_encoder, demo_pretraining, demo_tokenizer)
     sources = [Path(module.__file__ or "").read_text(encoding="utf-8") for module in modules]
     # The weights depend on torch's generator and linear algebra, the pieces on tokenizers.
     versions = [version(package) for package in ("torch", "transformers", "tokenizers")]
     made_of = (seed, steps, demo_encoder.RECIPE, versions)
-    key = digest(repr(made_of), *generator_sources(), *sources)
+    key = digest(repr(made_of), generator_digest(), *sources)
     return cache_dir / "demo" / f"encoder-{key}"
 
 

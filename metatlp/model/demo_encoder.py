@@ -1,6 +1,7 @@
 """The embedded encoder: a small BERT with its tokenizer, made from text of the demo's languages.
 
     python -m metatlp.model.demo_encoder --output-dir DIR [--seed S] [--pretrain-steps N]
+        [--initialization mimetic|bert]
 
 What it makes is an ordinary folder that `AutoModel.from_pretrained` loads. Knows no task and no
 cache.
@@ -16,28 +17,29 @@ if __name__ == "__main__":
     # shadow the Hugging Face package that transformers imports.
     sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path.cwd()]
 
-import argparse
 import os
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+from safetensors import SafetensorError
+from transformers import BertConfig, BertForMaskedLM
 from transformers.utils import logging as transformers_logging
 
+from metatlp.data.whole_folder import whole_folder
 from metatlp.errors import InputError
 from metatlp.model.demo_corpus import build_corpus
 from metatlp.model.demo_pretraining import Pretraining, Progress, pretrain, silent
+from metatlp.model.demo_tokenizer import train_tokenizer
+from metatlp.script import ScriptParser, exit_code
 from metatlp.seeds import derive_seed
 
 transformers_logging.disable_progress_bar()
 
 PROGRAM = "python -m metatlp.model.demo_encoder"
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,11 @@ class Recipe:
 
 
 RECIPE = Recipe()
+# What the weights start from; "bert" as transformers' BertConfig has it.
+INITIALIZATIONS = {
+    "mimetic": RECIPE,
+    "bert": replace(RECIPE, initializer_range=0.02, mimetic=0.0, position_scale=1.0),
+}
 
 
 def build_encoder(
@@ -106,54 +113,10 @@ def build_encoder(
         losses = pretrain(
             model, tokenizer, corpus.stories, steps, recipe.pretraining, seed, progress
         )
-    try:
+    with failed_writes_as_os_errors():
         tokenizer.save_pretrained(folder)
         model.bert.save_pretrained(folder)
-    except Exception as error:
-        # A full disk is an error of safetensors' own, and a plain Exception of tokenizers.
-        raise OSError(f"cannot write {folder}: {error}") from error
     return losses
-
-
-def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A cased WordPiece tokenizer, the same for the same texts.
-
-    The trainer numbers the pieces of single characters in the order of a hash table with random
-    keys, and breaks ties by these numbers. So they are given to it in a fixed order, as special
-    tokens; in the tokenizer that is returned they are ordinary pieces.
-    """
-    texts = list(texts)
-    characters = sorted(set("".join(texts)) - {" "})
-    single = [*characters, *(f"##{character}" for character in characters)]
-    learner = _backend(models.WordPiece(unk_token="[UNK]"))
-    learner.train_from_iterator(
-        texts,
-        trainers.WordPieceTrainer(
-            vocab_size=vocabulary, special_tokens=[*SPECIAL, *single], show_progress=False
-        ),
-    )
-    pieces = learner.get_vocab()
-    backend = _backend(models.WordPiece(pieces, unk_token="[UNK]", max_input_chars_per_word=100))
-    backend.post_processor = processors.BertProcessing(
-        ("[SEP]", pieces["[SEP]"]), ("[CLS]", pieces["[CLS]"])
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-    )
-
-
-def _backend(model: models.Model) -> Tokenizer:
-    backend = Tokenizer(model)
-    # Accents stay: in some scripts they are vowels.
-    backend.normalizer = normalizers.BertNormalizer(strip_accents=False, lowercase=False)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return backend
 
 
 def new_model(num_pieces: int, recipe: Recipe) -> BertForMaskedLM:
@@ -211,53 +174,58 @@ def _seeded(seed: int, num_threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Every fault is an InputError."""
+@contextmanager
+def failed_writes_as_os_errors() -> Iterator[None]:
+    """An OSError for a write that failed inside a library written in Rust; others as they are.
 
-    def error(self, message: str) -> NoReturn:
-        raise InputError(message.removeprefix("argument "))
+    There a full disk is safetensors' own error, and of tokenizers a bare Exception; both texts end
+    in the number, as in "No space left on device (os error 28)".
+    """
+    try:
+        yield
+    except Exception as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None or type(error) not in (Exception, SafetensorError):
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def main(argv: Sequence[str]) -> int:
     """Write the folder of the flags; the exit code: 0, or 2 for something the user gave."""
-    try:
-        given = _parser().parse_args(argv)
-        losses = _write(Path(given.output_dir), given.seed, given.pretrain_steps)
-    except InputError as error:
-        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
-        return 2
+    return exit_code(PROGRAM, _run, argv)
+
+
+def _run(argv: Sequence[str]) -> None:
+    given = _parser().parse_args(argv)
+    recipe = INITIALIZATIONS[given.initialization]
+    losses = _write(Path(given.output_dir), given.seed, given.pretrain_steps, recipe)
     trained = f"; masked-LM loss {losses[0]:.2f} -> {losses[-1]:.2f} nats" if losses else ""
     print(f"{given.output_dir}: an encoder with its tokenizer{trained}")
-    return 0
 
 
-def _parser() -> _Parser:
-    parser = _Parser(PROGRAM, description="Make the demo's encoder.", allow_abbrev=False)
+def _parser() -> ScriptParser:
+    parser = ScriptParser(PROGRAM, "Make the demo's encoder.")
     add = parser.add_argument
     add("--output-dir", required=True, help="a new or empty folder")
     add("--seed", type=int, default=0, help="of languages, text and weights (%(default)s)")
     steps_help = "masked-LM steps; 0: random weights (%(default)s)"
     add("--pretrain-steps", type=int, default=RECIPE.pretrain_steps, help=steps_help)
+    weights_help = "first weights: attention that finds equal pieces, or BERT's (%(default)s)"
+    add("--initialization", choices=INITIALIZATIONS, default="mimetic", help=weights_help)
     return parser
 
 
-def _write(folder: Path, seed: int, steps: int) -> list[float]:
-    """Beside first, so that a folder of this name is a whole encoder."""
+def _write(folder: Path, seed: int, steps: int, recipe: Recipe) -> list[float]:
+    """A folder of this name appears as a whole encoder."""
     if steps < 0:
         raise InputError(f"--pretrain-steps {steps}: must be 0 or more")
-    folder = folder.absolute()
     try:
         if folder.exists() and os.listdir(folder):
             raise InputError(f"--output-dir {folder}: is not empty")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".encoder.") as beside:
-            unfinished = Path(beside) / "new"
-            unfinished.mkdir()
-            losses = build_encoder(unfinished, seed, steps, progress=_printed)
-            os.replace(unfinished, folder)
+        with whole_folder(folder) as unfinished:
+            return build_encoder(unfinished, seed, steps, recipe, _printed)
     except OSError as error:
         raise InputError(f"--output-dir {folder}: {error.strerror or error}") from error
-    return losses
 
 
 def _printed(step: int, of: int, loss: float) -> None:

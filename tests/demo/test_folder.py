@@ -4,6 +4,8 @@ import hashlib
 import json
 import math
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,24 +18,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metatlp.data.demo.__main__ import main
-from metatlp.data.demo.folder import DEFAULT_SCALE, GENERATOR_VERSION, write_demo
+from metatlp.data.demo.fingerprint import generator_digest
+from metatlp.data.demo.folder import DEFAULT_SCALE, write_demo
 from metatlp.data.demo.languages import EXTERNAL, LANGUAGES, TRAINING
-from metatlp.data.demo.splits import sentences_of, split_sizes
+from metatlp.data.demo.splits import split_sizes
+from metatlp.data.demo_source import DemoGrid
+from metatlp.data.records import Example, TaggedSentence, TextPair
 from metatlp.data.tsv import LABELS, POS_TAGS
 from metatlp.data.xtreme import XtremeFolder
 from metatlp.errors import InputError
 from metatlp.grid import PAPER_SIZES, TASK_CODES, TLP
 
+ROOT = Path(__file__).resolve().parents[2]
 TINY = 0.0003
-# Whoever changes a byte of the demo changes this number and GENERATOR_VERSION.
-GOLDEN = "4065e28e4ea252c481b8e00baedb2e016ab1f6216861cbb33aebb6ece1bb03bb"
+# Whoever changes a byte of the demo's examples changes this number.
+GOLDEN = "b45dc3f3af37fc4a5420abb351010fad15a7284bf11333da475371414cf12a05"
+PYTHONS = [f"python3.{minor}" for minor in range(11, 16) if minor != sys.version_info.minor]
 SPLITS = ("train", "dev", "test")
 
 
 def checksum(folder: Path) -> str:
-    """sha256 over names and contents of all files."""
+    """sha256 over names and contents of all files but demo.json, which has the sources' digest."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "demo.json"]
+    for path in sorted(files):
         digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
@@ -66,23 +74,43 @@ def full(tmp_path_factory) -> Path:
 
 
 def test_the_bytes_of_a_seed(tiny):
-    assert GENERATOR_VERSION == 1
     assert checksum(tiny) == GOLDEN
 
 
-@pytest.mark.parametrize("hash_seed", ["0", "4321"])
-def test_the_same_bytes_in_every_process(tiny, tmp_path, hash_seed):
-    command = [sys.executable, "-m", "metatlp.data.demo", "--output-dir", str(tmp_path / "grid")]
+def written_by(python: str, folder: Path, **environment: str) -> str:
+    """The checksum of the grid as a Python writes it that sees this project and no package."""
+    # Without `site` there are no installed packages: the standard library has to do.
+    command = [python, "-S", "-m", "metatlp.data.demo", "--output-dir", str(folder / "grid")]
     subprocess.run(
         [*command, "--seed", "7", "--scale", str(TINY)],
         check=True,
-        env={
-            **os.environ,
-            "PYTHONHASHSEED": hash_seed,
-            "PYTHONPATH": os.pathsep.join(sys.path),
-        },
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **environment},
     )
-    assert checksum(tmp_path / "grid") == checksum(tiny)
+    return checksum(folder / "grid")
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "4321"])
+def test_the_same_bytes_in_every_process(tmp_path, hash_seed):
+    assert written_by(sys.executable, tmp_path, PYTHONHASHSEED=hash_seed) == GOLDEN
+
+
+def other_pythons() -> list[str]:
+    """Those on PATH that run: version managers put names there for what is not installed."""
+    ask = ["-c", "import sys; print(sys.executable)"]
+    found = [python for python in map(shutil.which, PYTHONS) if python]
+    answers = [subprocess.run([each, *ask], capture_output=True, text=True) for each in found]
+    return [answer.stdout.strip() for answer in answers if answer.returncode == 0]
+
+
+def test_the_same_bytes_with_other_pythons(tmp_path):
+    pythons = other_pythons()
+    if not pythons:
+        pytest.skip(f"none of {', '.join(PYTHONS)} is on PATH and runs")
+    for number, python in enumerate(pythons):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        assert written_by(python, folder) == GOLDEN, python
 
 
 def test_sizes_follow_table_1_and_its_holes_are_holes(full):
@@ -97,7 +125,7 @@ def test_sizes_follow_table_1_and_its_holes_are_holes(full):
     facts = json.loads((full / "demo.json").read_text())
     assert sum(facts.pop("examples").values()) == sum(found.values())
     assert facts == {
-        "generator_version": GENERATOR_VERSION,
+        "generator": generator_digest(),
         "seed": 0,
         "scale": DEFAULT_SCALE,
         "label_noise": 0.0,
@@ -114,6 +142,18 @@ def test_labels_at_the_default_scale(full):
             assert max(counts.values()) - min(counts.values()) <= 1
         if tlp.task == "ner":
             assert {tag for one in examples for tag in one.tags} == set(LABELS["ner"]), tlp
+
+
+def sentences_of(example: Example) -> list[str]:
+    """What may not be in two splits, by a rule that the generator has no part in."""
+    if isinstance(example, TaggedSentence):
+        return [" ".join(example.words)]
+    if isinstance(example, TextPair):
+        return [example.first, example.second]
+    # The full stops of Latin, Cyrillic and the like; Hindi and Bengali; Chinese and Japanese; Urdu.
+    facts = re.findall("[^.।。۔]+[.।。۔]", example.context)
+    assert len(facts) == 4 and "".join(facts) == example.context
+    return [fact.strip() for fact in facts]
 
 
 @settings(max_examples=4, deadline=None)
@@ -201,15 +241,40 @@ def test_a_failed_generation_leaves_nothing(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_killed_generation_leaves_no_folder(tmp_path):
-    command = [sys.executable, "-m", "metatlp.data.demo", "--output-dir", str(tmp_path / "grid")]
+def kill_while_writing(command: list[str], folder: Path) -> None:
+    """Start Python, and end it by SIGKILL when it has written a part of the grid in the folder."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(command, env=environment) as process:
-        while process.poll() is None and not list(tmp_path.rglob("train-en.tsv")):
+    with subprocess.Popen([sys.executable, *command], env=environment) as process:
+        while process.poll() is None and not list(folder.rglob("train-en.tsv")):
             time.sleep(0.01)
         process.kill()
     assert process.returncode == -signal.SIGKILL
-    assert not (tmp_path / "grid").exists()
+
+
+def test_a_killed_generation_leaves_no_folder(tmp_path):
+    folder = tmp_path / "grid"
+    kill_while_writing(["-m", "metatlp.data.demo", "--output-dir", str(folder)], tmp_path)
+    assert not folder.exists()
+
+
+CACHED = """\
+import sys
+from pathlib import Path
+from metatlp.data.demo_source import DemoGrid
+DemoGrid(scale=0.004).build(Path(sys.argv[1]), print)
+"""
+
+
+def test_what_a_kill_leaves_in_the_cache_goes_with_the_next_build(tmp_path):
+    kill_while_writing(["-c", CACHED, str(tmp_path)], tmp_path)
+    grid = DemoGrid(scale=0.004)
+    folder = grid.folder(tmp_path)
+    lock, left = sorted(os.listdir(folder.parent))
+    assert lock == f"{folder.name}.lock" and left.startswith(f"{folder.name}.unfinished-")
+    assert grid.build(tmp_path, lambda line: None) == folder
+    assert sorted(os.listdir(folder.parent)) == [folder.name, lock]
+    parts = ["demo.json", "mlqa", "panx", "pawsx", "squad", "udpos", "xnli"]
+    assert sorted(os.listdir(folder)) == parts
 
 
 @pytest.mark.parametrize(

@@ -5,42 +5,30 @@ Knows the flags; what they mean is write_demo's affair.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from metatlp.data.demo.folder import DEFAULT_SCALE, write_demo
-from metatlp.errors import InputError
+from metatlp.script import ScriptParser, exit_code
 
 PROGRAM = "python -m metatlp.data.demo"
 
 
-class _Parser(argparse.ArgumentParser):
-    """Every fault is an InputError."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(message.removeprefix("argument "))
-
-
 def main(argv: Sequence[str]) -> int:
     """Write the folder of the flags; the exit code: 0, or 2 for something the user gave."""
-    try:
-        given = _parser().parse_args(argv)
-        folder = Path(given.output_dir)
-        written = write_demo(folder, given.seed, given.scale, given.label_noise)
-    except InputError as error:
-        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
-        return 2
+    return exit_code(PROGRAM, _run, argv)
+
+
+def _run(argv: Sequence[str]) -> None:
+    given = _parser().parse_args(argv)
+    folder = Path(given.output_dir)
+    written = write_demo(folder, given.seed, given.scale, given.label_noise)
     print(f"{folder}: {sum(written.values())} examples in {len(written)} files")
-    return 0
 
 
-def _parser() -> _Parser:
-    parser = _Parser(
-        PROGRAM, description="Write the demo grid in XTREME's layout.", allow_abbrev=False
-    )
+def _parser() -> ScriptParser:
+    parser = ScriptParser(PROGRAM, "Write the demo grid in XTREME's layout.")
     add = parser.add_argument
     add("--output-dir", required=True, help="a new or empty folder, or an earlier demo's")
     add("--seed", type=int, default=0, help="of languages and examples (%(default)s)")

@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from metatlp.data.demo.dice import Dice
+from metatlp.data.demo.fingerprint import generator_digest
 from metatlp.data.demo.languages import LANGUAGES
 from metatlp.data.demo.layout import file_content, file_name
 from metatlp.data.demo.lexicon import build_lexicon
 from metatlp.data.demo.noise import with_noise
 from metatlp.data.demo.splits import build_splits, split_sizes
 from metatlp.data.records import Example
+from metatlp.data.whole_folder import whole_folder
 from metatlp.errors import InputError
 from metatlp.grid import TASK_CODES, TLP
 
-GENERATOR_VERSION = 1  # of the bytes: changes whenever the same arguments give others
 DEFAULT_SCALE = 0.02
 MARK = "demo.json"  # the file that tells a demo folder from others
 
@@ -32,10 +28,39 @@ MARK = "demo.json"  # the file that tells a demo folder from others
 def write_demo(
     folder: Path, seed: int = 0, scale: float = DEFAULT_SCALE, label_noise: float = 0.0
 ) -> dict[str, int]:
-    """Write all files of the grid, and demo.json, which says what they are.
+    """Have a folder appear that holds the grid.
 
     Args:
         folder: a new or empty folder, or one of an earlier demo, which is replaced.
+        seed, scale, label_noise: as for `fill_with_demo`.
+
+    Returns:
+        File, relative to the folder -> number of examples.
+
+    Raises:
+        InputError: a value out of range, a scale for which the sentences run out, a folder that
+            holds something else or cannot be written.
+    """
+    _check(scale, label_noise)
+    _refuse_others(folder)
+    try:
+        with whole_folder(folder) as unfinished:
+            written = fill_with_demo(unfinished, seed, scale, label_noise)
+            # It may have come to hold something else meanwhile.
+            _refuse_others(folder)
+            if folder.exists():
+                # An earlier demo is moved to where it is removed with all that is left.
+                folder.rename(unfinished.with_name("old"))
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"--output-dir {folder}: cannot be written ({reason})") from None
+    return written
+
+
+def fill_with_demo(folder: Path, seed: int, scale: float, label_noise: float) -> dict[str, int]:
+    """Write all files of the grid, and demo.json, which says what they are, into an empty folder.
+
+    Args:
         seed: of the languages and of the examples.
         scale: factor on Table 1's training sizes, and on 5,000 for dev and test; rounded up;
             above 0, at most 1.
@@ -45,28 +70,22 @@ def write_demo(
         File, relative to the folder -> number of examples.
 
     Raises:
-        InputError: a value out of range, a scale for which the sentences run out, a folder that
-            holds something else or cannot be written.
+        InputError: a value out of range, or a scale for which the sentences run out.
+        OSError: the folder cannot be written.
     """
+    _check(scale, label_noise)
+    written = _write_files(folder, seed, scale, label_noise)
+    arguments = {"seed": seed, "scale": scale, "label_noise": label_noise}
+    mark = {"generator": generator_digest(), **arguments, "examples": written}
+    (folder / MARK).write_bytes(f"{json.dumps(mark, indent=1)}\n".encode())
+    return written
+
+
+def _check(scale: float, label_noise: float) -> None:
     if not 0 < scale <= 1:
         raise InputError(f"--scale {scale}: must be above 0, and at most 1 for Table 1's sizes")
     if not 0 <= label_noise <= 1:
         raise InputError(f"--label-noise {label_noise}: must be between 0 and 1")
-    _refuse_others(folder)
-    try:
-        with _appearing(folder) as unfinished:
-            written = _write_files(unfinished, seed, scale, label_noise)
-            facts = {"seed": seed, "scale": scale, "label_noise": label_noise, "examples": written}
-            _write_mark(unfinished, facts)
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"--output-dir {folder}: cannot be written ({reason})") from None
-    return written
-
-
-def _write_mark(folder: Path, facts: dict[str, Any]) -> None:
-    text = json.dumps({"generator_version": GENERATOR_VERSION, **facts}, indent=1) + "\n"
-    (folder / MARK).write_bytes(text.encode())
 
 
 def _refuse_others(folder: Path) -> None:
@@ -91,24 +110,6 @@ def _is_demo(folder: Path) -> bool:
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return all(path.is_dir() or path in known for path in folder.rglob("*"))
-
-
-@contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
-    """A folder beside the wanted one: it becomes that if all goes well, and is removed if not."""
-    folder = folder.absolute()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        unfinished = beside / "new"
-        unfinished.mkdir()
-        yield unfinished
-        # An earlier demo is moved away: a folder only takes the place of an empty one.
-        if folder.exists():
-            folder.rename(beside / "old")
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _write_files(folder: Path, seed: int, scale: float, label_noise: float) -> dict[str, int]:

@@ -38,13 +38,13 @@ _PARTS = ("subject", "subject", "object", "place", "time")
 _HYPONYMS = {noun: tuple(other for other in NOUNS if HYPERNYM.get(other) == noun) for noun in NOUNS}
 
 
-def nli_pair(lexicon: Lexicon, dice: Dice, turn: int | None = None) -> TextPair:
+def nli_pair(lexicon: Lexicon, dice: Dice, turn: int) -> TextPair:
     """A premise, a hypothesis and their relation.
 
     Args:
-        turn: the number of the pair in its split; the labels take turns. Without it: any label.
+        turn: the number of the pair in its split; the labels take turns.
     """
-    wanted = NLI_LABELS[dice.below(3) if turn is None else turn % 3]
+    wanted = NLI_LABELS[turn % 3]
     premise, hypothesis = statements(wanted, dice)
     first, second = (text_of(_worded(clause, dice), lexicon) for clause in (premise, hypothesis))
     return TextPair(first, second, wanted)

@@ -29,13 +29,13 @@ _QUANTIFIERS = ("some", "no")  # each the denial of the other
 _ADJECTIVES = tuple(word for word in ADJECTIVES if word in SYNONYM)
 
 
-def pa_pair(lexicon: Lexicon, dice: Dice, turn: int | None = None) -> TextPair:
+def pa_pair(lexicon: Lexicon, dice: Dice, turn: int) -> TextPair:
     """Two sentences and whether they mean the same.
 
     Args:
-        turn: the number of the pair in its split; the labels take turns. Without it: any label.
+        turn: the number of the pair in its split; the labels take turns.
     """
-    label = PA_LABELS[dice.below(2) if turn is None else turn % 2]
+    label = PA_LABELS[turn % 2]
     first = replace(events.encounter(dice), passive=dice.chance(0.5))
     form = dice.choice(FORMS)
     one, other = form(first, label == "1", dice)

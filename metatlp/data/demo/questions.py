@@ -16,15 +16,15 @@ FACTS = 4
 PARTS = ("subject", "object", "place", "time")
 
 
-def question(lexicon: Lexicon, dice: Dice, turn: int | None = None) -> Question:
+def question(lexicon: Lexicon, dice: Dice, turn: int) -> Question:
     """A context of facts that share verbs or places, and a question with one answer in it.
 
     Args:
         turn: the number of the question in its split; the part asked for takes turns where a fact
-            has it. Without it: any part.
+            has it.
     """
     facts = [replace(fact, passive=dice.chance(0.25)) for fact in _facts(dice)]
-    wanted = PARTS[dice.below(len(PARTS)) if turn is None else turn % len(PARTS)]
+    wanted = PARTS[turn % len(PARTS)]
     chosen = [number for number, fact in enumerate(facts) if getattr(fact, wanted)]
     number, asked = (dice.choice(chosen), wanted) if chosen else (dice.below(FACTS), "subject")
     context, answer = _context(facts, number, asked, lexicon)
