@@ -68,6 +68,12 @@ def test_right_for_any_seed(seed):
         assert not mistakes(code, seed, scale=0.0002)[1]
 
 
+def test_an_ending_that_begins_as_a_longer_one():
+    # An object that ends in U, a verb that begins with FU, and the past of the verb made from
+    # that object, which ends in UFU.
+    assert not mistakes("ja", 31097672, scale=0.0002)[1]
+
+
 def test_it_reads_only_known_words():
     oracle = Oracle(build_lexicon("en", 0))
     with pytest.raises(ValueError, match="no word of the language begins 'qwerty"):

@@ -74,20 +74,30 @@ class Reader:
             return {self._name_of[word]}
         return {concept for concept, _ in self.lexicon.readings.get(word, [])}
 
-    def _words(self, text: str) -> Iterator[str]:
-        """Longest match: between words a space or, where there is none, no doubt."""
-        at = 0
-        while at < len(text):
-            if text[at] == " ":
+    def _words(self, text: str) -> list[str]:
+        """The cut of the text into known words, the longest possible one first.
+
+        Without spaces a word and an ending can be taken for the same word with a longer ending,
+        until what is left is no word: then a shorter one is tried.
+        """
+        stuck = 0
+
+        def cut(at: int) -> list[str] | None:
+            nonlocal stuck
+            while text[at : at + 1] == " ":
                 at += 1
-                continue
-            end = at + self._longest
-            while end > at and not self._is_word(text, at, end):
-                end -= 1
-            if end == at:
-                raise ValueError(f"no word of the language begins {text[at : at + 12]!r}")
-            yield text[at:end]
-            at = end
+            if at == len(text):
+                return []
+            for end in range(min(at + self._longest, len(text)), at, -1):
+                if self._is_word(text, at, end) and (rest := cut(end)) is not None:
+                    return [text[at:end], *rest]
+            stuck = max(stuck, at)
+            return None
+
+        words = cut(0)
+        if words is None:
+            raise ValueError(f"no word of the language begins {text[stuck : stuck + 12]!r}")
+        return words
 
     def _is_word(self, text: str, at: int, end: int) -> bool:
         if text[at:end] not in self._known:
