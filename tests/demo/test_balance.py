@@ -8,59 +8,71 @@ from metatlp.data.demo.dice import Dice
 from metatlp.data.demo.events import agent, encounter
 from metatlp.data.demo.inference import nli_pair
 from metatlp.data.demo.lexicon import build_lexicon
-from metatlp.data.demo.oracle import Oracle
 from metatlp.data.demo.paraphrase import pa_pair
-from metatlp.data.demo.stock import THINGS
+from metatlp.data.demo.roots import FUNCTION_POS
+from metatlp.data.demo.stock import THINGS, UPOS
+from metatlp.grid import PAPER_SIZES
 
 NUM_PAIRS = 2400
+GENERATORS = {"nli": nli_pair, "pa": pa_pair}
+# How far above chance a guess may get, beside a standard deviation of 0.014 in 1,200 guesses. Of
+# NLI the docs say 6.5 points for the overlap.
+MARGINS = {"nli": 0.09, "pa": 0.05}
+# In Chinese "no" is one character and a verb two, so a denial leaves more characters in common.
+CHINESE = {"overlap": 0.13, "covered": 0.13}
 
 
-def words(text):
-    return text.rstrip(".।").split()
+def words(text, language):
+    """Words, or characters where words are not written apart."""
+    text = text.rstrip(".।。")
+    return text.split() if language.spaces else list(text)
 
 
-def overlap(pair):
-    one, other = set(words(pair.first)), set(words(pair.second))
+def overlap(first, second):
+    one, other = set(first), set(second)
     return round(len(one & other) / len(one | other), 1)
 
 
-def covered(pair):
-    one, other = set(words(pair.first)), set(words(pair.second))
-    return round(len(one & other) / len(other), 1)
+def covered(first, second):
+    return round(len(set(first) & set(second)) / len(set(second)), 1)
 
 
-def second_shape(pair):
-    """The second text's length and its short words, which are the function words."""
-    found = words(pair.second)
-    return len(found), frozenset(word for word in found if len(word) <= 3)
-
-
-def lengths(pair):
-    return len(words(pair.first)) - len(words(pair.second))
+def lengths(first, second):
+    return len(first) - len(second)
 
 
 def best_guess(pairs, feature):
     """Accuracy on one half of the label that each value of the feature has most in the other."""
     half = len(pairs) // 2
     labels = defaultdict(Counter)
-    for pair in pairs[:half]:
-        labels[feature(pair)][pair.label] += 1
+    for first, second, label in pairs[:half]:
+        labels[feature(first, second)][label] += 1
     guesses = {value: counts.most_common(1)[0][0] for value, counts in labels.items()}
-    hits = [guesses.get(feature(pair), "") == pair.label for pair in pairs[half:]]
+    hits = [
+        guesses.get(feature(first, second), "") == label for first, second, label in pairs[half:]
+    ]
     return sum(hits) / len(hits)
 
 
-# German and Hindi have cases, so that a swap of roles changes forms.
-@pytest.mark.parametrize("code", ["en", "de", "hi"])
-@pytest.mark.parametrize(
-    ("task", "make", "chance"), [("nli", nli_pair, 1 / 3), ("pa", pa_pair, 1 / 2)]
-)
-def test_surface_features_do_not_tell_the_label(code, task, make, chance):
-    lexicon, dice = build_lexicon(code, 0), Dice(2, "balance", task)
-    pairs = dice.shuffled([make(lexicon, dice, turn) for turn in range(NUM_PAIRS)])
-    for feature in (overlap, covered, second_shape, lengths):
-        # The standard deviation of 1,200 guesses is 0.014.
-        assert best_guess(pairs, feature) < chance + 0.09, feature.__name__
+@pytest.mark.parametrize("tlp", [tlp for tlp in PAPER_SIZES if tlp.task in GENERATORS], ids=str)
+def test_surface_features_do_not_tell_the_label(tlp):
+    lexicon, dice = build_lexicon(tlp.lang, 0), Dice(2, "balance", tlp.task, tlp.lang)
+    made = [GENERATORS[tlp.task](lexicon, dice, turn) for turn in range(NUM_PAIRS)]
+    pairs = [
+        (words(pair.first, lexicon.language), words(pair.second, lexicon.language), pair.label)
+        for pair in dice.shuffled(made)
+    ]
+    function_words = frozenset(lexicon.form(word) for word in UPOS if UPOS[word] in FUNCTION_POS)
+    chance = 1 / len({label for _, _, label in pairs})
+    features = {
+        "overlap": overlap,
+        "covered": covered,
+        "lengths": lengths,
+        "second shape": lambda first, second: (len(second), function_words & set(second)),
+    }
+    for name, feature in features.items():
+        margin = CHINESE.get(name, MARGINS["pa"]) if tlp.lang == "zh" else MARGINS[tlp.task]
+        assert best_guess(pairs, feature) < chance + margin, name
 
 
 def test_either_role_can_act():
@@ -71,12 +83,3 @@ def test_either_role_can_act():
         assert clause.subject.head != clause.object.head
         for phrase in (clause.subject, clause.object):
             assert phrase.is_name or phrase.head in actors and phrase.head not in THINGS
-
-
-@pytest.mark.parametrize("make", [nli_pair, pa_pair])
-def test_without_turns_labels_are_still_right(make):
-    oracle, dice = Oracle(build_lexicon("es", 3)), Dice(3, "any label")
-    pairs = [make(oracle.lexicon, dice) for _ in range(90)]
-    task = "nli" if make is nli_pair else "pa"
-    assert all(oracle.predict(task, pair) == pair for pair in pairs)
-    assert max(Counter(pair.label for pair in pairs).values()) < 65
