@@ -1,12 +1,12 @@
 # What a change must pass (check, test, smoke), and longer runs. Everything runs in the active
-# environment. bench: make bench DATA=folder-in-XTREME-layout ENCODER=encoder-folder-or-name
+# environment, bench on the demo.
 ACCELERATE = accelerate launch --config_file accelerate_configs
 SMOKE = runs/smoke
-# A demo of seconds: two meta steps of few short batches, and a checkpoint after each.
-TINY = --demo-scale 0.0002 --pretrain-steps 3 --max-meta-steps 2 --meta-batch-size 2 \
-	--eval-examples 4 --save-every 1 --cache-dir $(SMOKE)/cache --output-dir $(SMOKE)/run
+TINY = --demo-scale 0.0002 --cache-dir $(SMOKE)/cache
+# A run of seconds: two meta steps of few short batches, and a checkpoint after each.
+RUN = --preset debug --pretrain-steps 0 --max-meta-steps 2 --save-every 1 $(TINY)
 
-.PHONY: check test test-gpu bench smoke
+.PHONY: check test test-gpu bench smoke smoke-runs smoke-parts
 
 check:
 	ruff check .
@@ -19,22 +19,31 @@ test:
 test-gpu:
 	pytest -m gpu
 
+# Some ten minutes on two cores, most of them in the three runs of demo_scores.py.
 bench:
-	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; \
-		python "$$script" $(if $(DATA),--data-dir $(DATA)) $(if $(ENCODER),--model $(ENCODER)); done
+	@set -e; for script in benchmarks/bench_*.py benchmarks/demo_*.py; do \
+		echo "== $$script"; python "$$script"; done
 
-# The scripts from start to end (not the long demo_*.py of benchmarks/). One process goes on from the first of the two checkpoints that two
-# processes wrote.
+# Every script from start to end: those that train or need a run beside those that do not, because
+# most of the time goes into imports. What a line prints is shown when it is done.
 smoke: export OMP_NUM_THREADS = 1
 smoke: export HF_HUB_OFFLINE = 1
 smoke:
 	rm -rf $(SMOKE)
+	$(MAKE) --jobs=2 --output-sync=line smoke-runs smoke-parts
+	@echo "smoke: done"
+
+# One process with every check on goes on from the first of the two checkpoints that two processes
+# wrote.
+smoke-runs:
+	python benchmarks/demo_scores.py --seeds 0 --processes 2 --runs-dir $(SMOKE) -- $(RUN)
+	rm -r $(SMOKE)/seed-0/checkpoints/step_000002
+	$(ACCELERATE)/single_gpu_debug.yaml train_meta.py --selection all --sampler temp --tau 2 \
+		--debug $(RUN) --output-dir $(SMOKE)/seed-0 --resume auto
+	python benchmarks/bench_meta_step.py --quick $(TINY)
+
+smoke-parts:
 	python -m metatlp.data.demo --output-dir $(SMOKE)/grid --scale 0.0002
 	python -m metatlp.model.demo_encoder --output-dir $(SMOKE)/encoder --pretrain-steps 3
-	$(ACCELERATE)/cpu_2.yaml train_meta.py $(TINY)
-	rm -r $(SMOKE)/run/checkpoints/step_000002
-	$(ACCELERATE)/single_gpu_debug.yaml train_meta.py $(TINY) --resume auto
-	$(ACCELERATE)/single_gpu_debug.yaml train_meta.py --debug $(TINY) --output-dir $(SMOKE)/debug
-	python benchmarks/bench_meta_step.py --quick --data-dir $(SMOKE)/grid \
-		--model $(SMOKE)/encoder --cache-dir $(SMOKE)/cache
-	@echo "smoke: done"
+	python benchmarks/demo_relatedness.py --num-seeds 1 --sentences 5
+	python benchmarks/demo_baselines.py --scale 0.0002 --examples 2
