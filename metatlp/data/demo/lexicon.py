@@ -87,7 +87,8 @@ def build_lexicon(code: str, seed: int) -> Lexicon:
 
     A concept whose word is taken coins a new root. So every form has one reading, but for a verb
     made from a noun; and where words are not written apart none begins with another (nor with an
-    ending), so that a text can be cut in one way only.
+    ending), so that a text can be cut in one way only. Where one ending begins as another does,
+    it is what follows that tells them apart.
 
     Raises:
         ValueError: no free word was found for a concept.
