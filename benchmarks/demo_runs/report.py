@@ -60,6 +60,12 @@ def task_mean(scores: Scores, task: str, langs: Iterable[str]) -> float | None:
     return mean(scores[TLP(task, lang)] for lang in langs if TLP(task, lang) in scores)
 
 
+def mean_of_tasks(scores: Scores, tasks: Sequence[str], langs: Sequence[str]) -> float | None:
+    """Mean over those of the tasks that are scored in the languages."""
+    means = [task_mean(scores, task, langs) for task in tasks]
+    return mean(value for value in means if value is not None)
+
+
 def trained_summary(
     trained: Sequence[TLP], dev: Sequence[Scores], test: Sequence[Scores], chance: Scores
 ) -> dict[str, dict[str, Any]]:
@@ -88,20 +94,17 @@ def zero_shot_summary(
     summary: dict[str, dict[str, Any]] = {}
     for row in [*tasks, "all"]:
         own = tasks if row == "all" else [row]
-
-        def score(scores: Scores, langs: Sequence[str], own: Sequence[str] = own) -> float | None:
-            """Mean over tasks of the mean over languages."""
-            unseen = [lang for lang in langs if lang not in seen]
-            means = [task_mean(scores, task, unseen) for task in own]
-            return mean(value for value in means if value is not None)
-
         groups, differences = {}, {}
         for name, langs in GROUPS.items():
-            over_seeds = spread([score(scores, langs) for scores in test])
-            groups[name] = {"chance": score(chance, langs), **over_seeds}
-        for name, (near, far) in DIFFERENCES.items():
-            guessed = less(score(chance, near), score(chance, far))
-            found = [less(score(scores, near), score(scores, far)) for scores in test]
+            unseen = [lang for lang in langs if lang not in seen]
+            over_seeds = spread([mean_of_tasks(scores, own, unseen) for scores in test])
+            groups[name] = {"chance": mean_of_tasks(chance, own, unseen), **over_seeds}
+        for name, pair in DIFFERENCES.items():
+            near, far = ([lang for lang in langs if lang not in seen] for langs in pair)
+            guessed, *found = (
+                less(mean_of_tasks(scores, own, near), mean_of_tasks(scores, own, far))
+                for scores in (chance, *test)
+            )
             over = spread([less(value, guessed) for value in found])
             differences[name] = {"chance": guessed, **spread(found), "over chance": over}
         summary[row] = {"groups": groups, "differences": differences}
