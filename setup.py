@@ -25,6 +25,7 @@ setup(
     ],
     install_requires=[
         "torch>=2.11,<2.14",
+        'triton>=3.6,<4; platform_system == "Linux"',
         "transformers>=5.17,<6",
         "accelerate>=1.15,<2",
         "tokenizers>=0.22",
@@ -35,7 +36,13 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "test": ["pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "tensorboard"],
+        "test": [
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "hypothesis>=6.100",
+            "tensorboard",
+            "matplotlib>=3.9",
+        ],
         "dev": ["ruff>=0.8", "mypy>=1.13", "pre-commit>=4"],
     },
 )
