@@ -45,7 +45,9 @@ def imported_names(source: str, package: list[str]) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             origin = ".".join([*base, *([node.module] if node.module else [])])
-            yield origin
+            # `from . import reference` means the module beside, not the package it is in.
+            if node.module:
+                yield origin
             # `from metatlp import engine` imports a module too.
             yield from (f"{origin}.{alias.name}" for alias in node.names)
 

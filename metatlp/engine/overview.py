@@ -30,7 +30,8 @@ def placement_lines(placement: Mapping[str, Any], slots: int) -> list[str]:
     each = ", each" if world > 1 else ""
     lines = [
         f"{_number(world, 'process', 'processes')}{each} on {placement['device']} with "
-        f"{_number(threads, 'thread')}; mixed precision {placement['mixed_precision']}"
+        f"{_number(threads, 'thread')}; mixed precision {placement['mixed_precision']}; kernels "
+        f"{placement['kernels']}"
         + (f"; backend {placement['backend']}" if placement["backend"] else "")
     ]
     if world > slots:

@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, gather_object
 
 from metatlp.errors import InputError
+from metatlp.kernels import implementation
 
 # What started a process says how many there are; the first of these that is set counts.
 _SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -91,6 +92,7 @@ class Placement:
             "device": gpu or str(self.device),
             "backend": str(torch.distributed.get_backend()) if self.world > 1 else None,
             "mixed_precision": self.accelerator.mixed_precision,
+            "kernels": implementation(self.device),
             "threads_per_process": torch.get_num_threads(),
         }
 

@@ -18,7 +18,7 @@ from metatlp.engine.bounds import exponent_for, moment_bounds, parameter_bound
 from metatlp.engine.inner import InnerConfig, InnerState
 from metatlp.engine.plan import Slot, assign
 from metatlp.grid import TLP
-from metatlp.kernels import accumulate_delta_, apply_delta_
+from metatlp.kernels import accumulate_delta_, apply_delta_, write_delta_
 from metatlp.model.arena import Arena, Segment
 
 
@@ -58,11 +58,11 @@ class Averaged:
         self.total = torch.zeros_like(live, dtype=torch.int64 if exact else torch.float32)
         self.exponent: int | None = None
 
-    def accumulate(self, segment: Segment, weight: float) -> None:
+    def add(self, segment: Segment, weight: float, first: bool) -> None:
+        """A slot's weighted difference. first: nothing of the segment is in the total yet."""
         part = segment.span
-        accumulate_delta_(
-            self.total[part], self.live[part], self.start[part], weight, self.exponent
-        )
+        add = write_delta_ if first else accumulate_delta_
+        add(self.total[part], self.live[part], self.start[part], weight, self.exponent)
 
     def reduce(self, on_the_wire: torch.dtype | None) -> None:
         """All ranks take part."""
@@ -109,10 +109,12 @@ class Replicated:
         self.velocity = torch.zeros_like(arena.live) if config.momentum else None
         self.failure: str | None = None
         self.uses: dict[Segment, int] = {}
+        self.written: set[Segment] = set()
         self.num_slots = 0
 
     def begin(self, queue: Sequence[Slot], inner_lr: float) -> list[Slot]:
         self.num_slots = len(queue)
+        self.written = set()
         moved = [self.stepped(slot.tlp.task) for slot in queue]
         self.uses = {s: sum(s in segments for segments in moved) for s in self.arena.segments}
         if self.config.reduce == "exact":
@@ -131,12 +133,13 @@ class Replicated:
         try:
             for segment in self.stepped(slot.tlp.task):
                 by_task = self.config.head_average == "task"
-                self.theta.accumulate(
-                    segment, 1 / (self.uses[segment] if by_task else self.num_slots)
-                )
+                first = segment not in self.written
+                self.written.add(segment)
+                weight = 1 / (self.uses[segment] if by_task else self.num_slots)
+                self.theta.add(segment, weight, first)
                 # Moments and their step counts are averaged over the slots that stepped them.
                 for moment in self.moments:
-                    moment.accumulate(segment, 1 / self.uses[segment])
+                    moment.add(segment, 1 / self.uses[segment], first)
         except OverflowError as error:
             # Raised after the step, on all ranks: here the others would wait in their all-reduce.
             self.failure = f"slot {slot.index} ({slot.tlp}): {error}"
