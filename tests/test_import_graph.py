@@ -154,9 +154,7 @@ def test_this_reader_sees_every_form():
     # So that the tests above can fail.
     source = "import os, kernels\ndef f():\n    from . import a\n    from ..b.c import d\n"
     names = set(imported_names(source, ["metatlp", "data"]))
-    assert names == {
-        *("os", "kernels", "metatlp.data", "metatlp.data.a", "metatlp.b.c", "metatlp.b.c.d")
-    }
+    assert names == {*("os", "kernels", "metatlp.data.a", "metatlp.b.c", "metatlp.b.c.d")}
     for text in ("torch.load(p)", "f(trust_remote_code=True)", "np.load(p, allow_pickle=flag)"):
         assert any(unsafe(node) for node in ast.walk(ast.parse(text)))
     assert not any(unsafe(node) for node in ast.walk(ast.parse("f(trust_remote_code=False)")))
