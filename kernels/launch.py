@@ -21,7 +21,7 @@ from .fixed_point import largest_allowed, overflow
 _BLOCK = 2048
 _REDUCTION_BLOCK = 4096  # all rows together
 _COSINE_ROWS = 32  # at once
-_GRAM_BLOCK = 64  # of each row
+_GRAM_BLOCK = 2048  # all rows together: 16 bytes per thread in 16-bit precisions
 _GRAM_ROWS = 64  # at once
 _WARPS = 8
 _PROGRAMS_PER_MULTIPROCESSOR = 8
@@ -124,9 +124,7 @@ def _cosine_terms(rows: Tensor, other: Tensor) -> Tensor:
                 num_warps=_WARPS,
             )
             _sum(partial, out)
-    return torch.stack(
-        [out[:count], out[height : height + count], out[-1].expand(count)], dim=1
-    )
+    return torch.stack([out[:count], out[height : height + count], out[-1].expand(count)], dim=1)
 
 
 def gram(rows: Tensor) -> Tensor:
@@ -146,7 +144,7 @@ def _products(rows: Tensor, others: Tensor | None) -> Tensor:
     out = torch.zeros(height, height, dtype=torch.float64, device=rows.device)
     length = rows.shape[1]
     if length:
-        block, programs = _grid(length, rows.device, _GRAM_BLOCK)
+        block, programs = _grid(length, rows.device, _GRAM_BLOCK // height)
         first, (rows_from, others_from) = _aligned(rows, others)
         partial = torch.empty(programs, out.numel(), dtype=torch.float32, device=rows.device)
         with _on(rows.device):

@@ -199,9 +199,7 @@ def gram_kernel(
 
 
 @triton.jit
-def _tile(
-    rows, row_stride, num_rows, base, first, end, ROWS: tl.constexpr, BLOCK: tl.constexpr
-):
+def _tile(rows, row_stride, num_rows, base, first, end, ROWS: tl.constexpr, BLOCK: tl.constexpr):
     """(ROWS, BLOCK) from `base` on, zeros outside."""
     lanes = tl.arange(0, BLOCK)
     lines = tl.arange(0, ROWS)
