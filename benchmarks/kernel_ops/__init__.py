@@ -1,0 +1,1 @@
+"""Parts of bench_kernels.py; nothing here is installed."""
