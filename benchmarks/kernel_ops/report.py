@@ -56,6 +56,7 @@ def sections(results: dict[str, Any]) -> list[tuple[str, list[str]]]:
         if rows:
             found.append((title, table(_head(), rows)))
             found.append((f"{title}: p50 of every way, ms", _times(entries)))
+            found.append((f"{title}: bytes per element of P that must move", _traffic(entries)))
     adamw = list(_adamw(results["measured"]))
     if adamw:
         head = ["P", f"{MUL}: p20 ms", "p50", "p80", f"{SCALED}: p20 ms", "p50", "p80", "faster by"]
@@ -75,19 +76,17 @@ def _head() -> list[str]:
     others = [
         f"{label}, aim {AIMS[way]:g}x" if way in AIMS else label for way, label in OTHERS.items()
     ]
-    head = ["operation", "bytes per element", "p20 ms", "p50", "p80", "GB/s"]
+    head = ["operation", "p20 ms", "p50", "p80", "GB/s"]
     return [*head, f"of copy_, aim {AIMS[COPY]:.0%}", *others]
 
 
 def _row(entry: Entry) -> list[str]:
     name = f"{entry['op']}, {entry['form']}"
-    traffic = f"{entry['bytes_per_element']}: {entry['traffic']}"
     if "seconds" not in entry:
-        return [name, traffic, f"left out: {entry['left_out'][OURS]}", *[""] * (len(_head()) - 3)]
+        return [name, f"left out: {entry['left_out'][OURS]}", *[""] * (len(_head()) - 2)]
     share = of_copy(entry)
     return [
         name,
-        traffic,
         *(f"{1000 * value:.2f}" for value in entry["p20_p50_p80"][OURS]),
         f"{entry['gb_per_s']:.1f}",
         f"{share:.0%} {_met(share, COPY)}",
@@ -120,6 +119,10 @@ def _times(entries: list[Entry]) -> list[str]:
         cells = [f"{1000 * times[way][1]:.2f}" if way in times else "-" for way in ways]
         rows.append([f"{entry['op']}, {entry['form']}", *cells])
     return table(["operation", OURS, *OTHERS.values(), COPY], rows)
+
+
+def _traffic(entries: list[Entry]) -> list[str]:
+    return [f"- {e['op']}, {e['form']}: {e['bytes_per_element']}: {e['traffic']}" for e in entries]
 
 
 def _adamw(measured: list[Entry]) -> Iterator[list[str]]:
