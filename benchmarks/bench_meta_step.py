@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from meta_step.kernel_share import reward_update
 from meta_step.measure import (
     breakdown,
     cost_of_exact,
@@ -150,6 +151,8 @@ def measure_all(bench: Bench, argv: Sequence[str], output: Path | None, folder: 
         settings = [("exact", "average"), ("fp32", "average"), ("exact", "reset")]
         results["breakdown"] = breakdown(work, settings)
         results["cost_of_exact"] = cost_of_exact(results["breakdown"])
+        results["reward_update"] = reward_update(work)
+        results["pairs"] = len({slot.tlp for slot in work.queues[0]})
         save(output, markdown(results), results)
     if arguments.memory:
         results["memory"] = measure_memory(argv, work, results["num_parameters"])

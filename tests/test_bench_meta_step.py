@@ -38,3 +38,30 @@ def test_real_data_has_the_lengths_of_the_paper_and_needs_an_encoder(parse):
 def test_quick_gives_way_to_flags(parse):
     data, bench = parse("--quick", "--k", "5")
     assert (data.selection, bench.k, bench.repeats) == ("pos_en,ner_en", 5, 2)
+
+
+def test_shares_of_the_kernels_by_hand(parse):
+    report = importlib.import_module("meta_step.report")
+    parts = {
+        "leave: accumulate_delta_": (0.3, 0.0),
+        "apply_delta_": (0.1, 0.0),
+        "whole step": (2.0, 1.0),
+        "accumulate_delta_, theta": (0.1, 0.0),
+        "accumulate_delta_, first moment": (0.2, 0.0),
+        "apply_delta_, theta": (0.1, 0.0),
+    }
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in report.kernels_table({"fp32, average": parts})[2:]
+    ]
+    assert [row[1:] for row in rows] == [
+        ["accumulate_delta_, theta", "100.0", "5.00%"],
+        ["accumulate_delta_, first moment", "200.0", "10.00%"],
+        ["accumulate_delta_, in all", "300.0", "15.00%"],
+        ["apply_delta_, theta", "100.0", "5.00%"],
+        ["apply_delta_, in all", "100.0", "5.00%"],
+    ]
+    # They are within parts that the other table has already.
+    assert len(report.breakdown_table(parts)) == 2 + 3
+    reward = {"d passes": 1.0, "cosine_terms": 0.5, "whole reward update": 2.0}
+    assert "25.00%" in report.reward_table(reward)[3]

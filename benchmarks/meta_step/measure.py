@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import resource
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
+from meta_step.clock import PARTS_STEPS, Clock
+from meta_step.kernel_share import kernels_watched
 from meta_step.variants import Floor, Ours, Settings, Variant, builders
 from meta_step.workload import Workload
 
 PERCENTILES = (20, 50, 80)
-PARTS_STEPS = 6  # meta steps of which the parts are timed
 # What a meta step of ours is made of: (object, method, what it is called in the table).
 INNER_PARTS = {
     "_gradient": "forward, backward, zeroing",
@@ -35,34 +33,6 @@ OUTER_PARTS = {
     "reduce": "all-reduce",
     "apply": "apply_delta_",
 }
-
-
-class Clock:
-    """Seconds by name; waits for the device at both ends of what it times."""
-
-    def __init__(self, device: torch.device):
-        self.device = device
-        self.seconds: dict[str, float] = defaultdict(float)
-
-    def now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(function)
-        def call(*args: Any) -> Any:
-            begun = self.now()
-            result = function(*args)
-            self.seconds[name] += self.now() - begun
-            return result
-
-        return call
-
-    def watch(self, owner: object, parts: dict[str, str]) -> None:
-        """Time every call of these methods of one object."""
-        for method, name in parts.items():
-            setattr(owner, method, self.timed(name, getattr(owner, method)))
 
 
 def interleaved(
@@ -106,6 +76,8 @@ def breakdown(
     work: Workload, settings: list[tuple[str, str]]
 ) -> dict[str, dict[str, tuple[float, float]]]:
     """Setting -> part of a meta step -> (ours, floor) in seconds, the quickest of the steps.
+
+    Behind the whole step stand the kernels by vector, which `leave` and `apply_delta_` hold.
 
     The first step is not counted. Quickest, because the parts are short and a busy machine only
     ever adds to them.
@@ -155,20 +127,21 @@ def cost_of_exact(parts: dict[str, dict[str, tuple[float, float]]]) -> dict[str,
 
 
 def _ours_in_parts(ours: Ours, step: int) -> dict[str, float]:
-    clock = Clock(ours.work.device)
+    clock, kernels = Clock(ours.work.device), Clock(ours.work.device)
     watched = (ours.inner_loop, ours.strategy, ours)
     originals = [dict(vars(owner)) for owner in watched]
     clock.watch(ours.inner_loop, INNER_PARTS)
     clock.watch(ours.strategy, OUTER_PARTS)
     clock.watch(ours, {"take": "waiting for batches", "measure_distance": "distance"})
     ours.prepare(step)
-    clock.timed("whole step", ours.run)(step)
+    with kernels_watched(ours, kernels):
+        clock.timed("whole step", ours.run)(step)
     for owner, original in zip(watched, originals, strict=True):
         for method in vars(owner).keys() - original.keys():
             delattr(owner, method)
     parts = dict(clock.seconds)
     whole = parts.pop("whole step")
-    return {**parts, "other": whole - sum(parts.values()), "whole step": whole}
+    return {**parts, "other": whole - sum(parts.values()), "whole step": whole, **kernels.seconds}
 
 
 def _floor_in_parts(floor: Floor, step: int) -> dict[str, float]:

@@ -6,6 +6,8 @@ from typing import Any
 
 from results_file import page, table
 
+from meta_step.kernel_share import COSINE, KERNELS, WHOLE
+
 MIB = 2**20
 
 
@@ -48,8 +50,32 @@ def breakdown_table(parts: dict[str, tuple[float, float]]) -> list[str]:
     rows = [
         [name, f"{1000 * ours:.1f}", f"{1000 * other:.1f}", f"{100 * (ours - other) / floor:+.2f}"]
         for name, (ours, other) in parts.items()
+        if not name.startswith(tuple(f"{kernel}, " for kernel in KERNELS))
     ]
     return table(["part of a meta step", "ours ms", "floor ms", "% of floor"], rows)
+
+
+def kernels_table(breakdown: dict[str, dict[str, tuple[float, float]]]) -> list[str]:
+    """Each kernel's share of the whole meta step, by setting and vector."""
+    rows = []
+    for setting, parts in breakdown.items():
+        whole = parts["whole step"][0]
+        for kernel in KERNELS:
+            found = {
+                name: ours for name, (ours, _) in parts.items() if name.startswith(f"{kernel}, ")
+            }
+            for name, seconds in [*found.items(), (f"{kernel}, in all", sum(found.values()))]:
+                rows.append([setting, name, f"{1000 * seconds:.1f}", f"{seconds / whole:.2%}"])
+    return table(["setting", "kernel, vector", "ms", "of the meta step"], rows)
+
+
+def reward_table(parts: dict[str, float]) -> list[str]:
+    """Parts of a reward update; the kernel's share of it stands in the line cosine_terms."""
+    rows = [
+        [name, f"{1000 * seconds:.1f}", f"{seconds / parts[WHOLE]:.2%}"]
+        for name, seconds in parts.items()
+    ]
+    return table(["part of a reward update", "ms", "of the update"], rows)
 
 
 def exact_lines(results: dict[str, Any]) -> list[str]:
@@ -82,6 +108,12 @@ def sections(results: dict[str, Any]) -> list[tuple[str, list[str]]]:
         found.append(("What exact adds, by the parts that differ", exact_lines(results)))
     if results.get("memory"):
         found.append(("Peak memory above the start", memory_table(results)))
+    if results.get("breakdown"):
+        found.append(("What the kernels take of a meta step", kernels_table(results["breakdown"])))
+    if results.get("reward_update"):
+        num = results["pairs"]
+        title = f"What {COSINE} takes of a reward update (n = d = {num}, quickest)"
+        found.append((title, reward_table(results["reward_update"])))
     for name, parts in results.get("breakdown", {}).items():
         found.append((f"Where the time goes ({name}; quickest step)", breakdown_table(parts)))
     if results.get("ranks"):
