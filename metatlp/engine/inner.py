@@ -121,8 +121,9 @@ class InnerLoop:
         for j, batch in enumerate(batches):
             torch.manual_seed(derive_seed(self.seed, "dropout", step, slot.index, j))
             losses.append(self._gradient(task, batch, segments))
-            clips.append(self._clip(segments))
-            self._step(segments, lr)
+            shrink = self._shrink(segments)
+            clips.append((shrink > 1.0).float())
+            self._step(segments, lr, shrink)
         return SlotReport(
             slot=slot.index,
             tlp=str(slot.tlp),
@@ -145,19 +146,18 @@ class InnerLoop:
         loss.backward()
         return loss.detach()
 
-    def _clip(self, segments: list[Segment]) -> Tensor:
-        """Scale the gradient to 2-norm `grad_clip` at most; 1.0 if it was over, else 0.0."""
+    def _shrink(self, segments: list[Segment]) -> Tensor:
+        """By what the gradient is to be divided for a 2-norm of `grad_clip` at most; 1 or more."""
+        grad = self.arena.grad
         if not self.config.grad_clip:
-            return torch.zeros((), device=self.arena.grad.device)
-        parts = [self.arena.grad[segment.span] for segment in segments]
-        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(p) for p in parts]))
+            return torch.ones((), device=grad.device)
+        norms = [torch.linalg.vector_norm(grad[segment.span]) for segment in segments]
+        norm = torch.linalg.vector_norm(torch.stack(norms))
         # As torch.nn.utils.clip_grad_norm_, without a branch that would make the host wait.
-        scale = (self.config.grad_clip / (norm + 1e-6)).clamp(max=1.0)
-        for part in parts:
-            part.mul_(scale)
-        return (norm > self.config.grad_clip).float()
+        return ((norm + 1e-6) / self.config.grad_clip).clamp(min=1.0)
 
-    def _step(self, segments: list[Segment], lr: float) -> None:
+    def _step(self, segments: list[Segment], lr: float, shrink: Tensor) -> None:
+        """AdamW on the gradient divided by `shrink`, which costs no pass of its own."""
         spans = [segment.span for segment in segments]
         index = [self.arena.segments.index(segment) for segment in segments]
         adamw(
@@ -168,6 +168,7 @@ class InnerLoop:
             [],
             [self.state.steps[i] for i in index],
             fused=True,
+            grad_scale=shrink if self.config.grad_clip else None,
             amsgrad=False,
             maximize=False,
             lr=lr,
