@@ -1,7 +1,7 @@
-"""An experiment: the inner step's clip inside fused AdamW instead of a pass before it.
+"""An experiment: the inner step's clip inside fused AdamW beside a pass before it.
 
-`metatlp/engine/inner.py` scales the gradient and then steps. Fused AdamW divides the gradient by
-`grad_scale` itself, and writes it back. The norm, which both need, is left out.
+Fused AdamW divides the gradient by `grad_scale` itself, and writes it back; that is how
+`metatlp/engine/inner.py` clips. The norm, which both need, is left out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch.optim.adamw import adamw
 from kernel_ops.cases import Case, Run, Vectors
 from kernel_ops.models import Shapes
 
-# Against `clip by mul_, then fused`, which takes the place of ours.
+# The first takes the place of ours: the other is compared with it.
 MUL, SCALED = "mul_, then fused", "fused with grad_scale"
 CLIP = 0.37  # the factor on the gradient
 LR, BETA1, BETA2, EPS = 3e-5, 0.9, 0.999, 1e-8

@@ -38,7 +38,7 @@ def build_block(case: Case, num_elements: int, device: torch.device) -> Vectors:
     """What every vector repeats, in its own precision."""
     generator = torch.Generator().manual_seed(0)
     length = min(BLOCK, num_elements)
-    block = {}
+    block: Vectors = {}
     for role, dtype in case.roles.items():
         size = (case.rows, length) if role == "rows" else (length,)
         values = SIZES.get(role, 1.0) * torch.randn(size, generator=generator)

@@ -50,8 +50,8 @@ def delta_case(op: str, total: torch.dtype, dtype: torch.dtype) -> Case:
         return Run(lambda: function(v["total"], v["live"], v["start"], fixed, add))
 
     def foreach(v: Vectors, shapes: Shapes) -> Run:
-        parts = [split(v[role], shapes) for role in ("total", "live", "start")]
-        return Run(lambda: foreach_delta(*parts, fixed, add))
+        total, live, start = (split(v[role], shapes) for role in ("total", "live", "start"))
+        return Run(lambda: foreach_delta(total, live, start, fixed, add))
 
     def published(v: Vectors, shapes: Shapes) -> Run:
         loop = PublishedDelta(v, shapes, fixed, add)

@@ -6,6 +6,7 @@ P: elements of a vector; n: rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,7 +68,7 @@ def _case(
 ) -> Case:
     def over_lists(inner: Callable[[list[Tensor], list[Tensor]], Tensor]) -> Callable[..., Run]:
         def way(v: Vectors, shapes: Shapes) -> Run:
-            parts = {"rows": [split(row, shapes) for row in v["rows"]]}
+            parts: dict[str, list[Any]] = {"rows": [split(row, shapes) for row in v["rows"]]}
             parts |= {"b": split(v["b"], shapes)} if "b" in v else {}
             return Run(lambda: lists(parts, inner))
 

@@ -171,7 +171,7 @@ def draw(results: dict[str, Any], file: Path) -> None:
     shown = {key: entries for key, entries in shown.items() if entries}
     if not shown:
         return
-    figure = matplotlib_figure()(figsize=(13, 4.5 * len(shown)), layout="constrained")
+    figure = matplotlib_figure()(figsize=(15, 4.5 * len(shown)), layout="constrained")
     axes = figure.subplots(len(shown), squeeze=False)[:, 0]
     for axis, ((model, parameters, dtype), entries) in zip(axes, shown.items(), strict=True):
         _bars(axis, entries)
