@@ -26,7 +26,8 @@ _GRAM_ROWS = 64  # at once
 _WARPS = 8
 _PROGRAMS_PER_MULTIPROCESSOR = 8
 
-# The interpreter takes its time per block, however long. Three programs: each has several blocks.
+# The interpreter takes its time per block, however long: longer ones for long vectors. Three programs:
+# each has several blocks.
 _INTERPRETED_LONGER = 64
 _INTERPRETED_PROGRAMS = 3
 
@@ -123,11 +124,13 @@ def _cosine_terms(rows: Tensor, other: Tensor) -> Tensor:
                 BLOCK=block,
                 num_warps=_WARPS,
             )
-            _sum(partial, out)
+        torch.sum(partial, 0, dtype=torch.float64, out=out)  # the same order every time
     return torch.stack([out[:count], out[height : height + count], out[-1].expand(count)], dim=1)
 
 
 def gram(rows: Tensor) -> Tensor:
+    if triton.knobs.runtime.interpret and rows.dtype == torch.bfloat16:
+        rows = rows.float()  # the interpreter takes bfloat16 for integers in a matrix product
     out = torch.empty(len(rows), len(rows), dtype=torch.float64, device=rows.device)
     spans = [slice(i, i + _GRAM_ROWS) for i in range(0, len(rows), _GRAM_ROWS)]
     for i, span in enumerate(spans):
@@ -160,16 +163,8 @@ def _products(rows: Tensor, others: Tensor | None) -> Tensor:
                 BLOCK=block,
                 num_warps=_WARPS,
             )
-            _sum(partial, out)
+        torch.sum(partial, 0, dtype=torch.float64, out=out.view(-1))  # the same order every time
     return out[: counts[0], : counts[1]]
-
-
-def _sum(partial: Tensor, out: Tensor) -> None:
-    """out <- sum of partial (programs, columns) over programs."""
-    programs, columns = partial.shape
-    triton_kernels.sum_kernel[(columns,)](
-        partial, out, programs, columns, PROGRAMS=triton.next_power_of_2(programs)
-    )
 
 
 def _grid(length: int, device: torch.device, block: int) -> tuple[int, int]:
@@ -178,7 +173,8 @@ def _grid(length: int, device: torch.device, block: int) -> tuple[int, int]:
         room = torch.cuda.get_device_properties(device).multi_processor_count
         room *= _PROGRAMS_PER_MULTIPROCESSOR
     else:
-        block, room = block * _INTERPRETED_LONGER, _INTERPRETED_PROGRAMS
+        longer = triton.next_power_of_2(1 + length // (8 * block))
+        block, room = block * min(longer, _INTERPRETED_LONGER), _INTERPRETED_PROGRAMS
     return block, min(room, triton.cdiv(length + _ALIGNMENT, block))
 
 

@@ -128,7 +128,7 @@ def _apply_block(
         u = u.to(tl.float64)
         step = step + momentum * u if NESTEROV else u
     moved = tl.load(start + lanes, mask=mask).to(tl.float64) + beta * step
-    moved = moved.to(start.dtype.element_ty)
+    moved = moved.to(tl.float32).to(start.dtype.element_ty)  # in two steps, as torch does it
     tl.store(start + lanes, moved, mask=mask)
     tl.store(live + lanes, moved.to(live.dtype.element_ty), mask=mask)
     if working is not None:
@@ -211,12 +211,3 @@ def _tile(rows, row_stride, num_rows, base, first, end, ROWS: tl.constexpr, BLOC
         inside = (base + lanes >= first) & (base + lanes < end)
         tile = tl.load(places, mask=present & inside[None, :], other=0.0)
     return tile
-
-
-@triton.jit
-def sum_kernel(partial, out, num_programs, columns, PROGRAMS: tl.constexpr):
-    """out[column] = sum over programs of partial[program, column], in float64, in a fixed order."""
-    column = tl.program_id(0)
-    programs = tl.arange(0, PROGRAMS)
-    values = tl.load(partial + programs * columns + column, mask=programs < num_programs, other=0.0)
-    tl.store(out + column, tl.sum(values.to(tl.float64), 0))

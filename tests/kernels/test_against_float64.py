@@ -37,7 +37,7 @@ def name(value: object) -> str | None:
 def places(length: int) -> list[tuple[int, ...]]:
     """Offsets of up to five vectors into their buffers."""
     unlike = (1, 0, 7, 16, 3)
-    return [unlike, (7,) * 5] if length == LONG else [unlike, *((n,) * 5 for n in (0, 1, 7, 16))]
+    return [(7,) * 5] if length == LONG else [unlike, *((n,) * 5 for n in (0, 1, 7, 16))]
 
 
 class Views:
@@ -98,7 +98,7 @@ def test_delta(operation, kind, dtypes, length, device):
             expected += total.cpu().double()
         else:
             total = views.unwritten(kind)
-        working = views.unwritten(BF16) if number % 2 else None
+        working = None if number % 2 else views.unwritten(BF16)
         operation(total, live, start, weight, working=working)
         assert close(total, expected)
         assert torch.equal(start, before)
@@ -137,7 +137,7 @@ def divided(numbers: Tensor, by: int) -> Tensor:
     return quotient + ((2 * rest > by) | ((2 * rest == by) & (quotient % 2 == 1)))
 
 
-OUTER = [("plain", 0.0), ("momentum", 0.9), ("nesterov", 0.9)]
+OUTER = [("nesterov", 0.9), ("plain", 0.0), ("momentum", 0.9)]
 
 
 @pytest.mark.parametrize("length", LENGTHS)
