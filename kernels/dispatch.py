@@ -61,9 +61,10 @@ def write_delta_(
     exponent: int | None = None,
     working: Tensor | None = None,
 ) -> None:
-    """`total <- weight * (live - start)`, then `live <- start`: accumulate_delta_ for the first slot.
+    """`total <- weight * (live - start)`, then `live <- start`: for the first slot.
 
-    Reads no total, and so writes straight into a buffer for communication, whatever is in it.
+    As accumulate_delta_, but reads no total, and so writes straight into a buffer for
+    communication, whatever is in it.
 
     Args:
         total: (P,) float32, bfloat16 or float16, or int64 fixed point with `exponent`.

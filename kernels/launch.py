@@ -26,8 +26,8 @@ _GRAM_ROWS = 64  # at once
 _WARPS = 8
 _PROGRAMS_PER_MULTIPROCESSOR = 8
 
-# The interpreter takes its time per block, however long: longer ones for long vectors. Three programs:
-# each has several blocks.
+# The interpreter takes its time per block: longer blocks for long vectors. Three programs: each has
+# several blocks.
 _INTERPRETED_LONGER = 64
 _INTERPRETED_PROGRAMS = 3
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from .fixed_point import largest_allowed, overflow
 
-# Elements per pass: the scratch of one pass must stay in the cache. It is made once per call: giving
-# it back to the allocator after every pass costs more than the arithmetic.
+# Elements per pass: the scratch of one pass must stay in the cache. It is made once per call:
+# giving it back to the allocator after every pass costs more than the arithmetic.
 _CHUNK = 2**19
 
 

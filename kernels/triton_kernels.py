@@ -94,7 +94,8 @@ def apply_kernel(
 ):
     """start += beta * step, live <- start, working <- start, total <- 0.
 
-    step: total * scale; with a velocity u <- momentum * u + that, u or (NESTEROV) that + momentum * u.
+    step: total * scale; with a velocity u <- momentum * u + that, then u, or with NESTEROV
+    that + momentum * u.
     In float64, so that start is rounded once.
     """
     lanes = tl.arange(0, BLOCK)
