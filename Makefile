@@ -1,6 +1,5 @@
 # What a change must pass (check, test, smoke), and longer runs. Everything runs in the active
 # environment, bench on the demo.
-ACCELERATE = accelerate launch --config_file accelerate_configs
 SMOKE = runs/smoke
 TINY = --demo-scale 0.0002 --cache-dir $(SMOKE)/cache
 # A run of seconds: two meta steps of few short batches, and a checkpoint after each.
@@ -40,8 +39,8 @@ smoke:
 smoke-runs:
 	python benchmarks/demo_scores.py --seeds 0 --processes 2 --runs-dir $(SMOKE) -- $(RUN)
 	rm -r $(SMOKE)/seed-0/checkpoints/step_000002
-	$(ACCELERATE)/single_gpu_debug.yaml train_meta.py --selection all --sampler temp --tau 2 \
-		--debug $(RUN) --output-dir $(SMOKE)/seed-0 --resume auto
+	accelerate launch train_meta.py --selection all --sampler temp --tau 2 --debug $(RUN) \
+		--output-dir $(SMOKE)/seed-0 --resume auto
 	python benchmarks/bench_meta_step.py --quick --breakdown $(TINY)
 
 smoke-parts:

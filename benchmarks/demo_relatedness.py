@@ -16,7 +16,6 @@ from statistics import fmean
 
 from demo_runs.report import GROUPS
 from results_file import table
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from metatlp.data.demo.dice import Dice
 from metatlp.data.demo.languages import FAMILIES, LANGUAGES, TRAINING
@@ -26,6 +25,7 @@ from metatlp.data.demo.stock import CONTENT, VERB_OF_NOUN
 from metatlp.data.demo.tagged import pos_sentence
 from metatlp.engine.command_line import parse_flags, run_script
 from metatlp.engine.flags import at_least, flag
+from metatlp.model.demo_tokenizer import train_tokenizer
 
 KINSHIPS = {"siblings": "same family", "cousins": "same stock", "strangers": "strangers"}
 MEASURES = ("same root", "same sounds", "written alike", "word pieces in common")
@@ -78,20 +78,15 @@ def shared_words(one: Lexicon, other: Lexicon) -> float:
 
 
 def piece_counts(lexicons: Mapping[str, Lexicon], num_sentences: int) -> dict[str, Counter[str]]:
-    """Language -> how often every piece is in its texts, for one tokenizer of all languages."""
+    """Language -> how often every piece is in its texts, for a tokenizer like the encoder's."""
     texts = {
         code: [" ".join(pos_sentence(lexicon, dice).words) for _ in range(num_sentences)]
         for code, lexicon in lexicons.items()
         for dice in [Dice(0, "pieces", code)]
     }
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=4000, special_tokens=["[UNK]"], show_progress=False
-    )
-    tokenizer.train_from_iterator([text for each in texts.values() for text in each], trainer)
+    tokenizer = train_tokenizer([text for each in texts.values() for text in each], 4000)
     return {
-        code: Counter(piece for text in each for piece in tokenizer.encode(text).tokens)
+        code: Counter(piece for text in each for piece in tokenizer.tokenize(text))
         for code, each in texts.items()
     }
 

@@ -28,3 +28,16 @@ def test_links_lead_somewhere():
         for target in re.findall(r"\]\(([^)#]+)\)", text):
             if "://" not in target:
                 assert (page.parent / target).exists(), (page.name, target)
+
+
+def test_smoke_runs_every_script():
+    """Those at the root, those of the benchmarks, and the modules that `python -m` runs."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    smoke = makefile[makefile.index("smoke-runs:\n") :]
+    scripts = [path for path in ROOT.glob("*.py") if path.name != "setup.py"]
+    scripts += [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "metatlp").rglob("*.py")]
+    runnable = [path for path in scripts if '__name__ == "__main__"' in path.read_text("utf-8")]
+    assert {"train_meta.py", "__main__.py", "demo_scores.py"} <= {path.name for path in runnable}
+    for path in runnable:
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+        assert path.name in smoke or f"python -m {module} " in smoke, path

@@ -16,7 +16,7 @@ from metatlp.grid import PAPER_SIZES
 NUM_PAIRS = 2400
 GENERATORS = {"nli": nli_pair, "pa": pa_pair}
 # How far above chance a guess may get, beside a standard deviation of 0.014 in 1,200 guesses. Of
-# NLI the docs say 6.5 points for the overlap.
+# NLI the docs say 6.8 points for the overlap.
 MARGINS = {"nli": 0.09, "pa": 0.05}
 # In Chinese "no" is one character and a verb two, so a denial leaves more characters in common.
 CHINESE = {"overlap": 0.13, "covered": 0.13}

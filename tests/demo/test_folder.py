@@ -96,21 +96,40 @@ def test_the_same_bytes_in_every_process(tmp_path, hash_seed):
 
 
 def other_pythons() -> list[str]:
-    """Those on PATH that run: version managers put names there for what is not installed."""
+    """Those on PATH and of pyenv that run: a name on PATH may stand for what is not installed."""
     ask = ["-c", "import sys; print(sys.executable)"]
+    pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
     found = [python for python in map(shutil.which, PYTHONS) if python]
+    found += [str(path) for name in PYTHONS for path in pyenv.glob(f"versions/*/bin/{name}")]
     answers = [subprocess.run([each, *ask], capture_output=True, text=True) for each in found]
-    return [answer.stdout.strip() for answer in answers if answer.returncode == 0]
+    return sorted({answer.stdout.strip() for answer in answers if answer.returncode == 0})
 
 
 def test_the_same_bytes_with_other_pythons(tmp_path):
     pythons = other_pythons()
     if not pythons:
-        pytest.skip(f"none of {', '.join(PYTHONS)} is on PATH and runs")
+        pytest.skip(f"none of {', '.join(PYTHONS)} is here and runs")
     for number, python in enumerate(pythons):
         folder = tmp_path / str(number)
         folder.mkdir()
         assert written_by(python, folder) == GOLDEN, python
+
+
+def test_the_examples_in_the_docs_are_in_the_grid(full):
+    docs = (ROOT / "docs" / "demo.md").read_text(encoding="utf-8")
+    shown = docs.split("## The tasks")[1].split("## Sizes")[0]
+    english = "\n".join(path.read_text(encoding="utf-8") for path in full.rglob("*en*.*"))
+    sentences = re.findall(r"`((?:\w+ ){3,}[^`]*[.?])`", shown)
+    assert len(sentences) == 2 + 6 + 2, sentences
+    for sentence in sentences:
+        assert sentence.removesuffix(" ...") in english, sentence
+    tables = re.findall(r"^\| (.*) \|\n\|-.*\n\| .* \|\n\| (.*) \|$", shown, re.MULTILINE)
+    tagged = [rows for rows in tables if re.search("PUNCT|B-LOC", rows[1])]
+    assert len(tagged) == 2, tables
+    for words, tags in tagged:
+        pairs = zip(words.split(" | "), tags.rstrip(" |").split(" | "), strict=False)
+        rows = [f"{word}\t{tag}" for word, tag in pairs if word != "..."]
+        assert "\n".join(rows) in english, words
 
 
 def test_sizes_follow_table_1_and_its_holes_are_holes(full):

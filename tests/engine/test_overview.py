@@ -71,7 +71,9 @@ def test_sizes_in_batches(dry_run):
 
 def test_the_whole_dry_run(dry_run):
     lines = dry_run("--max-examples", "30")
-    assert re.fullmatch(r"1 process on \S.* with 1 thread; mixed precision no; kernels plain torch", lines[0])
+    assert re.fullmatch(
+        r"1 process on \S.* with 1 thread; mixed precision no; kernels plain torch", lines[0]
+    )
     assert lines[1].startswith("10 TLPs from XTREME folder")
     # Examples, rows, batch size; 12 dev examples in POS. 30 of 40 or 80 examples are used.
     assert table(lines)["pos_en"][:3] == ["30", "30", "4"] and table(lines)["pos_en"][6] == "12"
@@ -205,7 +207,13 @@ def test_cost_lines():
 
 
 def test_placement_lines():
-    said = {"processes": 4, "device": "NVIDIA H200", "backend": "nccl", "mixed_precision": "bf16", "kernels": "Triton 3.7.1"}
+    said = {
+        "processes": 4,
+        "device": "NVIDIA H200",
+        "backend": "nccl",
+        "mixed_precision": "bf16",
+        "kernels": "Triton 3.7.1",
+    }
     lines = placement_lines(said | {"threads_per_process": 8}, slots=3)
     assert lines == [
         "4 processes, each on NVIDIA H200 with 8 threads; mixed precision bf16; kernels Triton 3.7.1; backend nccl",
