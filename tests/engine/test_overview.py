@@ -216,7 +216,8 @@ def test_placement_lines():
     }
     lines = placement_lines(said | {"threads_per_process": 8}, slots=3)
     assert lines == [
-        "4 processes, each on NVIDIA H200 with 8 threads; mixed precision bf16; kernels Triton 3.7.1; backend nccl",
+        "4 processes, each on NVIDIA H200 with 8 threads; mixed precision bf16; "
+        "kernels Triton 3.7.1; backend nccl",
         "note: 1 of the 4 processes stay idle in every meta step, for --meta-batch-size is 3",
     ]
 
