@@ -16,15 +16,14 @@ from torch import Tensor
 from . import triton_kernels
 from .fixed_point import largest_allowed, overflow
 
-# 8 elements per thread: two 16-byte accesses of each float32 vector, and few enough registers that
-# as many threads as a multiprocessor can hold are on it.
+# 8 elements per thread: two 16-byte accesses of each float32 vector.
 _BLOCK = 2048
 _REDUCTION_BLOCK = 4096  # all rows together
 _COSINE_ROWS = 32  # at once
 _GRAM_BLOCK = 2048  # all rows together: 16 bytes per thread in 16-bit precisions
 _GRAM_ROWS = 64  # at once
 _WARPS = 8
-_PROGRAMS_PER_MULTIPROCESSOR = 8
+_PROGRAMS_PER_MULTIPROCESSOR = 8  # all its threads hold; a kernel's registers allow 2 to 6
 
 # The interpreter takes its time per block: longer blocks for long vectors. Three programs: each has
 # several blocks.
@@ -149,7 +148,7 @@ def _products(rows: Tensor, others: Tensor | None) -> Tensor:
     if length:
         block, programs = _grid(length, rows.device, _GRAM_BLOCK // height)
         first, (rows_from, others_from) = _aligned(rows, others)
-        partial = torch.empty(programs, out.numel(), dtype=torch.float32, device=rows.device)
+        partial = torch.empty(programs, out.numel(), dtype=torch.float64, device=rows.device)
         with _on(rows.device):
             triton_kernels.gram_kernel[(programs,)](
                 rows_from,
@@ -163,7 +162,7 @@ def _products(rows: Tensor, others: Tensor | None) -> Tensor:
                 BLOCK=block,
                 num_warps=_WARPS,
             )
-        torch.sum(partial, 0, dtype=torch.float64, out=out.view(-1))  # the same order every time
+        torch.sum(partial, 0, out=out.view(-1))  # the same order every time
     return out[: counts[0], : counts[1]]
 
 
@@ -200,4 +199,6 @@ def _earlier(vector: Tensor, elements: int) -> Tensor:
     if not elements:
         return vector
     size = (*vector.shape[:-1], vector.shape[-1] + elements)
-    return vector.as_strided(size, vector.stride(), vector.storage_offset() - elements)
+    # A vector of one element may have any stride.
+    stride = (*vector.stride()[:-1], 1)
+    return vector.as_strided(size, stride, vector.storage_offset() - elements)

@@ -5,7 +5,12 @@ pointers, which may begin a few elements before them, where they are aligned. A 
 whole inside is read and written without a mask: only then does the compiler use 16-byte accesses.
 The first and the last block may be partial.
 
-Offsets are int64. No atomics: what a reduction gives depends on the number of programs only.
+A load and a store of the same elements may be spread over the threads in different ways, so a
+barrier stands between a block's loads and its stores: no thread overwrites what another has yet to
+read.
+
+Offsets are int64. No atomics: the order of a reduction depends on the number of programs and on
+where the blocks begin, not on chance.
 """
 
 import triton
@@ -70,6 +75,7 @@ def _delta_block(
         change = tl.where(change < 0, -size, size).to(tl.int64)
     if ADD:
         change += tl.load(total + lanes, mask=mask)
+    tl.debug_barrier()
     tl.store(total + lanes, change.to(total.dtype.element_ty), mask=mask)
     tl.store(live + lanes, origin.to(live.dtype.element_ty), mask=mask)
     if working is not None:
@@ -122,13 +128,17 @@ def _apply_block(
     beta, momentum, scale, NESTEROV: tl.constexpr,
 ):  # fmt: skip
     step = tl.load(total + lanes, mask=mask).to(tl.float64) * scale
+    origin = tl.load(start + lanes, mask=mask).to(tl.float64)
     if velocity is not None:
         u = tl.load(velocity + lanes, mask=mask).to(tl.float64) * momentum + step
         u = u.to(velocity.dtype.element_ty)
+        tl.debug_barrier()
         tl.store(velocity + lanes, u, mask=mask)
         u = u.to(tl.float64)
         step = step + momentum * u if NESTEROV else u
-    moved = tl.load(start + lanes, mask=mask).to(tl.float64) + beta * step
+    else:
+        tl.debug_barrier()
+    moved = origin + beta * step
     moved = moved.to(tl.float32).to(start.dtype.element_ty)  # in two steps, as torch does it
     tl.store(start + lanes, moved, mask=mask)
     tl.store(live + lanes, moved.to(live.dtype.element_ty), mask=mask)
@@ -186,14 +196,15 @@ def gram_kernel(
 ):
     """partial[program, i, j] = row i . other j; others: None if they are the rows."""
     program = tl.program_id(0).to(tl.int64)
-    products = tl.zeros((ROWS, ROWS), tl.float32)
+    # In float64: tensor cores cut off what does not fit when they add to a sum.
+    products = tl.zeros((ROWS, ROWS), tl.float64)
     for base in range(program * BLOCK, end, tl.num_programs(0).to(tl.int64) * BLOCK):
         a = _tile(rows, row_stride, num_rows, base, first, end, ROWS, BLOCK)
         if others is None:
             b = a
         else:
             b = _tile(others, row_stride, num_others, base, first, end, ROWS, BLOCK)
-        products = tl.dot(a, tl.trans(b), products, input_precision="ieee")
+        products += tl.dot(a, tl.trans(b), input_precision="ieee").to(tl.float64)
     lines = tl.arange(0, ROWS)
     out = partial + program * (ROWS * ROWS) + lines[:, None] * ROWS + lines[None, :]
     tl.store(out, products)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from metatlp import kernels
+from metatlp.engine import replicated
 from metatlp.engine.command_line import parse_flags
 from metatlp.engine.data_args import DataArguments
 from metatlp.errors import InputError
@@ -40,6 +42,11 @@ def test_quick_gives_way_to_flags(parse):
     assert (data.selection, bench.k, bench.repeats) == ("pos_en,ner_en", 5, 2)
 
 
+def test_every_kernel_of_the_strategy_is_timed(parse):
+    share = importlib.import_module("meta_step.kernel_share")
+    assert set(share.KERNELS) == set(kernels.__all__) & set(vars(replicated))
+
+
 def test_shares_of_the_kernels_by_hand(parse):
     report = importlib.import_module("meta_step.report")
     parts = {
@@ -48,6 +55,7 @@ def test_shares_of_the_kernels_by_hand(parse):
         "whole step": (2.0, 1.0),
         "accumulate_delta_, theta": (0.1, 0.0),
         "accumulate_delta_, first moment": (0.2, 0.0),
+        "write_delta_, theta": (0.1, 0.0),
         "apply_delta_, theta": (0.1, 0.0),
     }
     rows = [
@@ -58,6 +66,8 @@ def test_shares_of_the_kernels_by_hand(parse):
         ["accumulate_delta_, theta", "100.0", "5.00%"],
         ["accumulate_delta_, first moment", "200.0", "10.00%"],
         ["accumulate_delta_, in all", "300.0", "15.00%"],
+        ["write_delta_, theta", "100.0", "5.00%"],
+        ["write_delta_, in all", "100.0", "5.00%"],
         ["apply_delta_, theta", "100.0", "5.00%"],
         ["apply_delta_, in all", "100.0", "5.00%"],
     ]

@@ -17,7 +17,7 @@ from meta_step.workload import Workload
 from metatlp.engine import replicated
 from metatlp.kernels import cosine_terms
 
-KERNELS = ("accumulate_delta_", "apply_delta_")
+KERNELS = ("accumulate_delta_", "write_delta_", "apply_delta_")
 PASSES, DEV_PASSES = "n passes, forward and backward", "d passes, forward and backward"
 COSINE, WHOLE = "cosine_terms", "whole reward update"
 

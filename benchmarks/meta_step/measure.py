@@ -29,7 +29,7 @@ INNER_PARTS = {
 OUTER_PARTS = {
     "begin": "begin: scales of the fixed point",
     "enter": "enter: moments to zero (reset)",
-    "leave": "leave: accumulate_delta_",
+    "leave": "leave: write_delta_, accumulate_delta_",
     "reduce": "all-reduce",
     "apply": "apply_delta_",
 }

@@ -82,8 +82,24 @@ def describe(compiled: Any, options: dict[str, Any]) -> dict[str, Any]:
         "rows": options.get("ROWS", 1),
         "loads": wide["ld"],
         "stores": wide["st"],
+        "unguarded": unguarded(compiled.asm["ptx"]),
         **{name.lower(): int(number) for name, number in used.items()},
     }
+
+
+def unguarded(ptx: str) -> int:
+    """Straight pieces of code that load and then store without a barrier between them.
+
+    Triton may spread a load and a store of the same elements over the threads in different ways.
+    """
+    found = 0
+    for block in re.split(r"^\$L\w+:", ptx, flags=re.MULTILINE):
+        events = re.findall(r"\b(ld\.global|st\.global|bar\.sync|barrier\.sync)", block)
+        kinds = ["barrier" if event.startswith("bar") else event[:2] for event in events]
+        if "ld" in kinds and "st" in kinds:
+            last_load = len(kinds) - 1 - kinds[::-1].index("ld")
+            found += "barrier" not in kinds[last_load : kinds.index("st")]
+    return found
 
 
 Launch = tuple[str, Callable[[], object], list[int], list[int]]
@@ -118,15 +134,14 @@ def moves() -> Iterator[Launch]:
 
 
 def applies() -> Iterator[Launch]:
-    for live in (F32, BF16, F16):
-        working = BF16 if live == F32 else None
+    for live, working in ((F32, None), (F32, BF16), (BF16, None), (F16, None)):
         for total, exponent in ((F32, None), (BF16, None), (I64, 40)):
             velocity = None if total == BF16 else F32
             start = live if total == BF16 else F32
             vectors = [vector(dtype) for dtype in (start, live, total)]
             momentum = (vector(velocity), 0.9, live == F32)
             yield (
-                f"apply {total} to {start} and {live}",
+                f"apply {total} to {start}, {live} and {working}",
                 partial(launch.apply_delta_, *vectors, 0.5, exponent, *momentum, vector(working)),
                 sizes(start, total, velocity),
                 sizes(start, live, total, velocity, working),

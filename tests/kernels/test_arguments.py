@@ -129,3 +129,13 @@ def test_gram_refuses(rows, device):
 def test_gram_refuses_a_vector(device):
     with pytest.raises(ValueError, match="rows must be rows with unit stride"):
         gram(ones(4).to(device))
+
+
+def test_one_element_may_have_any_stride(device):
+    vectors = ones(5, 4).to(device)
+    total, live, start = (vectors[i, 1::5] for i in range(3))
+    accumulate_delta_(total, live, start, 1.0)
+    apply_delta_(start, live, total, 1.0)
+    assert start.tolist() == [1.0 + 1.0]
+    assert cosine_terms(vectors[:, 1::5], vectors[4, 1::5]).shape == (5, 3)
+    assert gram(vectors[:, 1::5]).shape == (5, 5)

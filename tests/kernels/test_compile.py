@@ -71,6 +71,11 @@ def test_one_unaligned_vector_is_seen(launches):
     assert kernels == ELEMENTWISE | REDUCTIONS
 
 
+def test_a_barrier_stands_between_loads_and_stores(launches):
+    kernels = [(name, kernel) for name, x in launches.items() for kernel in x["kernels"]]
+    assert not [x for x in kernels if x[1]["kernel"] in ELEMENTWISE and x[1]["unguarded"]]
+
+
 def test_nothing_spills(launches):
     kernels = [(name, kernel) for name, x in launches.items() for kernel in x["kernels"]]
     assert not [x for x in kernels if x[1]["stack"] or x[1]["local"]]

@@ -110,3 +110,26 @@ def test_reductions_repeat_themselves_beside_other_work(dtype):
     torch.cuda.synchronize()
     assert all(torch.equal(terms, cosines[0]) for terms in cosines)
     assert all(torch.equal(each, products[0]) for each in products)
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16])
+def test_gram_of_long_rows(dtype):
+    """Long enough that sums kept by the tensor cores themselves would be off by 1e-4."""
+    rows = torch.randn(8, 178_000_000 // 8 * 4, device="cuda").to(dtype)
+    expected = torch.zeros(8, 8, dtype=torch.float64, device="cuda")
+    for part in rows.split(PART, dim=1):
+        expected += part.double() @ part.double().T
+    lengths = expected.diagonal().sqrt()
+    assert ((gram(rows) - expected).abs() <= 1e-5 * lengths[:, None] * lengths).all()
+
+
+@pytest.mark.parametrize("total_dtype", [F32, torch.int64])
+def test_no_step_is_lost(total_dtype):
+    """A thread that zeroed a total before another has read it would lose steps now and then."""
+    exponent = 8 if total_dtype == torch.int64 else None
+    start, live = torch.zeros(2, 2**26, device="cuda")
+    for _ in range(200):
+        total = torch.full((2**26,), 256, dtype=total_dtype, device="cuda")
+        apply_delta_(start, live, total, 1.0, exponent)
+    expected = 200 * 256 * 2.0 ** -(exponent or 0)
+    assert bool((start == expected).all()) and bool((live == expected).all())

@@ -8,6 +8,7 @@ Reads one JSON object per line and answers each with one:
 import importlib.util
 import json
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -26,6 +27,8 @@ def run(arguments, out, err):
     code = 1
     try:
         os.setsid()
+        # A shell starts what it runs in the background with SIGINT ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         for path, descriptor in ((os.devnull, 0), (out, 1), (err, 2)):
             os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC), descriptor)
         sys.argv = [str(SCRIPT), *arguments]
