@@ -5,6 +5,7 @@ numpy and the standard library only and raises ValueError. Installed as `metatlp
 """
 
 from .draws import DrawRule, Multinomial, Systematic, multinomial_draw
+from .multidds import MultiDDS, MultiDDSConfig
 from .probabilities import (
     FixedProbabilities,
     temperature_probs,
@@ -18,6 +19,8 @@ __all__ = [
     "SAMPLERS",
     "DrawRule",
     "FixedProbabilities",
+    "MultiDDS",
+    "MultiDDSConfig",
     "Multinomial",
     "Probabilities",
     "Sampler",
