@@ -43,12 +43,10 @@ class MultiDDSConfig:
     def __post_init__(self) -> None:
         if not (self.lr > 0 and np.isfinite(self.lr)):
             raise ValueError(f"lr must be > 0 and finite, not {self.lr}")
-        for name, value, allowed in (
-            ("update", self.update, UPDATES),
-            ("baseline", self.baseline, BASELINES),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{name} '{value}': choose from {', '.join(allowed)}")
+        choices = (("update", self.update, UPDATES), ("baseline", self.baseline, BASELINES))
+        for name, chosen, allowed in choices:
+            if chosen not in allowed:
+                raise ValueError(f"{name} '{chosen}': choose from {', '.join(allowed)}")
         for name in ("baseline_decay", "smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(
@@ -60,7 +58,8 @@ class MultiDDS:
     """p = softmax(psi), and psi follows the rewards (paper, Algorithm 1, lines 13-15).
 
     With R the rewards less their baseline and s = softmax(psi), an update adds lr times
-    R_j - s_j sum(R) (`sum`) or s_j (R_j - s . R) (`expected`) to psi_j; both leave sum(psi) as it is.
+    R_j - s_j sum(R) (`sum`) or s_j (R_j - s . R) (`expected`) to psi_j; both leave sum(psi) as it
+    is.
     """
 
     def __init__(self, initial: Sequence[float] | np.ndarray, config: MultiDDSConfig) -> None:
