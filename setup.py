@@ -20,6 +20,7 @@ setup(
         "metatlp.engine",
         "metatlp.kernels",
         "metatlp.model",
+        "metatlp.report",
         "metatlp.sampling",
         "metatlp.tasks",
     ],

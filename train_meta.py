@@ -18,12 +18,14 @@ sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__)
 import copy
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from metatlp.data.prefetch import EpisodeLoader
 from metatlp.data.streams import BatchStream
 from metatlp.engine.args import MetaArguments, RunArguments, resolved
 from metatlp.engine.build import (
+    build_rewards,
     build_strategy,
     choose_sampler,
     count_steps,
@@ -38,11 +40,20 @@ from metatlp.engine.evaluation import Evaluator
 from metatlp.engine.grid_data import load_grid
 from metatlp.engine.inner import SlotReport
 from metatlp.engine.meta_step import meta_step
-from metatlp.engine.outputs import evaluate, finish, record_step, resume, save, say_stopped
+from metatlp.engine.outputs import (
+    evaluate,
+    finish,
+    record_step,
+    record_update,
+    resume,
+    save,
+    say_stopped,
+)
 from metatlp.engine.overview import placement_lines
 from metatlp.engine.placement import Placement, start
 from metatlp.engine.plan import Slot, assign, build_queue, linear_decay
 from metatlp.engine.presets import preset_defaults
+from metatlp.engine.reward_args import RewardArguments
 from metatlp.engine.run_log import RunLog, start_tracker, timed
 from metatlp.engine.run_state import RunState
 from metatlp.engine.same_run import RunIdentity, check_flags, check_same_run, checksum
@@ -51,20 +62,23 @@ from metatlp.engine.training import Training
 from metatlp.model.multitask import load_config, load_tokenizer
 from metatlp.tasks.task import Padding
 
-ARGUMENTS = (DataArguments, MetaArguments, RunArguments)
+ARGUMENTS = (DataArguments, MetaArguments, RewardArguments, RunArguments)
 
 
 def main(argv: Sequence[str]) -> int:
-    data, meta, run = parse_flags(ARGUMENTS, preset_defaults, __doc__.splitlines()[0], argv)
+    data, meta, rewards, run = parse_flags(
+        ARGUMENTS, preset_defaults, __doc__.splitlines()[0], argv
+    )
+    rewards.check_sampler(meta.sampler)
     with StopRequest("stopped before the first meta step; there was nothing to save") as stop:
         placement = start(run.report_to, run.output_dir)
         log = RunLog(Path(run.output_dir), placement)
-        arguments = resolved(data, meta, run)
+        arguments = resolved(data, meta, rewards, run)
         meta, tokenizer = open_run(data, meta, run, placement, log, arguments)
-        training = build(data, meta, run, placement, log, tokenizer, stop, arguments)
+        training = build(data, meta, rewards, run, placement, log, tokenizer, stop, arguments)
         if training is None:
             return 0
-        with training.loader:
+        with training.loader, training.rewards or nullcontext():
             resume(training)
             if train(training):
                 finish(training)
@@ -115,6 +129,7 @@ def open_run(
 def build(
     data: DataArguments,
     meta: MetaArguments,
+    rewards: RewardArguments,
     run: RunArguments,
     placement: Placement,
     log: RunLog,
@@ -123,7 +138,9 @@ def build(
     arguments: dict[str, Any],
 ) -> Training | None:
     """Load the data and build the model; None after a dry run's first lines."""
-    grid_data = load_grid(data, tokenizer, run.eval_examples, placement, log.say_here)
+    grid_data = load_grid(
+        data, tokenizer, run.eval_examples, placement, log.say_here, rewards.dev_tlps
+    )
     with placement.together():
         check_encoder(meta.model, tokenizer, grid_data)
         if not run.dry_run:
@@ -134,9 +151,9 @@ def build(
         for tlp, split in grid_data.train.items()
     }
     with placement.together():
-        sampler = choose_sampler(meta, grid_data, streams)
+        sampler = choose_sampler(meta, rewards, grid_data, streams)
     num_steps = count_steps(meta, streams)
-    show_overview(log, grid_data, streams, sampler, meta, num_steps)
+    show_overview(log, grid_data, streams, sampler, meta, rewards, num_steps)
     if run.dry_run:
         return None
     model, inner_loop, strategy = build_strategy(meta, grid_data, streams, placement)
@@ -169,6 +186,16 @@ def build(
         loader=loader,
         state=RunState(strategy, sampler),
         inner_loop=inner_loop,
+        rewards=build_rewards(
+            meta,
+            data,
+            rewards.rewards(meta.sampler),
+            grid_data,
+            inner_loop,
+            strategy,
+            padding,
+            placement,
+        ),
         evaluator=Evaluator(model, grid_data.dev, padding, run.eval_batch_size, placement),
         model=model,
         tokenizer=tokenizer,
@@ -199,6 +226,7 @@ def train(training: Training) -> bool:
         )
         state.step += 1
         stopped = record_step(training, reports, lr, elapsed, training.stop.received)
+        update_sampler(training, lr)
         last = state.step == training.num_steps
         if last or stopped or (run.save_every and state.step % run.save_every == 0):
             save(training)
@@ -222,6 +250,17 @@ def draw_queue(training: Training) -> list[Slot]:
         ]:
             training.loader.schedule(slot.tlp, slot.episode)
     return queue
+
+
+def update_sampler(training: Training, lr: float) -> None:
+    """Lines 9 to 15 of Algorithm 1: rewards at the new theta, and probabilities to follow them."""
+    state, rewards = training.state, training.rewards
+    if rewards is None or state.step % rewards.config.every:
+        return
+    elapsed = timed()
+    report = rewards.measure(state.step // rewards.config.every, lr)
+    state.sampler.update(report.rewards)
+    record_update(training, report, elapsed())
 
 
 def run_slot(training: Training, slot: Slot, lr: float) -> SlotReport:

@@ -33,7 +33,7 @@ from meta_step.measure import (
 from meta_step.report import markdown, show
 from meta_step.variants import Floor, Ours, Variant, agreement, builders
 from meta_step.workload import Workload, build_workload
-from results_file import check_output, machine, save
+from results_file import check_output, machine, save, without_paths
 
 from metatlp.engine.args import MetaArguments, RunArguments
 from metatlp.engine.command_line import parse_flags, run_script
@@ -137,7 +137,7 @@ def measure_all(bench: Bench, argv: Sequence[str], output: Path | None, folder: 
     if not all(error <= TOLERANCE for error in agreed.values()):
         raise InputError(f"ours and the naive way disagree, so no times: {agreed}")
     results: dict[str, Any] = {
-        "command": "python benchmarks/bench_meta_step.py " + " ".join(_shown(argv)),
+        "command": "python benchmarks/bench_meta_step.py " + " ".join(without_paths(argv)),
         "machine": machine(work.device),
         "queue": " ".join(str(slot.tlp) for slot in work.queues[0]),
         "k": work.inner_steps,
@@ -248,15 +248,6 @@ def measure_rank(bench: Bench, file: Path) -> None:
     seconds = over_ranks(bench.prepare(warmup + repeats), repeats, warmup)
     if bench.placement.is_main:
         file.write_text(json.dumps(seconds))
-
-
-def _shown(argv: Sequence[str]) -> list[str]:
-    """The command line without the paths of one machine."""
-    shown = list(argv)
-    for i, word in enumerate(shown[:-1]):
-        if word in ("--data-dir", "--model", "--cache-dir") and os.sep in shown[i + 1]:
-            shown[i + 1] = word.removeprefix("--").upper()
-    return shown
 
 
 if __name__ == "__main__":

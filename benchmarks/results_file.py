@@ -7,6 +7,7 @@ it.
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -52,6 +53,15 @@ def page(title: str, command: str, facts: Sequence[str], sections: Sequence[Sect
     for heading, body in sections:
         lines += ["", f"## {heading}", "", *body]
     return "\n".join(lines) + "\n"
+
+
+def without_paths(argv: Sequence[str]) -> list[str]:
+    """A command line without the paths of one machine."""
+    shown = list(argv)
+    for i, word in enumerate(shown[:-1]):
+        if word in ("--data-dir", "--model", "--cache-dir") and os.sep in shown[i + 1]:
+            shown[i + 1] = word.removeprefix("--").upper()
+    return shown
 
 
 def check_output(output: str | None) -> Path | None:

@@ -159,6 +159,43 @@ def select(grid: Grid, selection: str) -> Grid:
     return Grid.of(wanted)
 
 
+def select_dev(with_dev: Iterable[TLP], grid: Grid, text: str) -> Grid:
+    """Apply `--dev-tlps`: the TLPs on whose dev data rewards are measured (D_dev).
+
+    Args:
+        with_dev: TLPs that have dev data.
+        grid: the training grid, before the selection.
+        text: `lang:hi` or `task:nli`, all TLPs of the grid in that language or of that task; or a
+            list of any TLPs with dev data, `qa_en,ner_ta`.
+
+    Raises:
+        InputError: an unknown name, or a TLP without dev data, with the choices.
+    """
+    with_dev = set(with_dev)
+    kind, colon, rest = text.partition(":")
+    if colon and kind in ("task", "lang"):
+        names = _names(rest, f"--dev-tlps {kind}:")
+        choices = grid.tasks if kind == "task" else grid.languages
+        for name in names:
+            if name not in choices:
+                raise InputError(
+                    f"--dev-tlps: unknown {kind} '{name}'; choose from {', '.join(choices)}, or "
+                    "list TLPs"
+                )
+        wanted = [tlp for tlp in grid.tlps if getattr(tlp, kind) in names]
+    elif colon:
+        raise InputError(
+            f"--dev-tlps: cannot read '{text}'; write lang:hi, task:nli, or a list like qa_en"
+        )
+    else:
+        wanted = [TLP.parse(name) for name in _names(text, "--dev-tlps")]
+    for tlp in wanted:
+        if tlp not in with_dev:
+            there = ", ".join(map(str, Grid.of(with_dev).tlps)) or "nothing"
+            raise InputError(f"--dev-tlps: no dev data for '{tlp}'; it was found for {there}")
+    return Grid.of(wanted)
+
+
 def _names(text: str, flag: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
     if not all(names):

@@ -12,7 +12,7 @@ from .probabilities import (
     uniform_probs,
     weight_probs,
 )
-from .sampler import DRAWS, SAMPLERS, Probabilities, Sampler, build_sampler
+from .sampler import DRAWS, SAMPLERS, Probabilities, Sampler, SamplerKind, build_sampler
 
 __all__ = [
     "DRAWS",
@@ -24,6 +24,7 @@ __all__ = [
     "Multinomial",
     "Probabilities",
     "Sampler",
+    "SamplerKind",
     "Systematic",
     "build_sampler",
     "multinomial_draw",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from metatlp import kernels
-from metatlp.engine import replicated
+from metatlp.engine import replicated, rewards
 from metatlp.engine.command_line import parse_flags
 from metatlp.engine.data_args import DataArguments
 from metatlp.errors import InputError
@@ -45,6 +45,7 @@ def test_quick_gives_way_to_flags(parse):
 def test_every_kernel_of_the_strategy_is_timed(parse):
     share = importlib.import_module("meta_step.kernel_share")
     assert set(share.KERNELS) == set(kernels.__all__) & set(vars(replicated))
+    assert set(share.REWARD_KERNELS) == set(kernels.__all__) & set(vars(rewards))
 
 
 def test_shares_of_the_kernels_by_hand(parse):
@@ -73,5 +74,5 @@ def test_shares_of_the_kernels_by_hand(parse):
     ]
     # They are within parts that the other table has already.
     assert len(report.breakdown_table(parts)) == 2 + 3
-    reward = {"d passes": 1.0, "cosine_terms": 0.5, "whole reward update": 2.0}
+    reward = {"d passes": 1.0, "gram": 0.5, "whole reward update": 2.0}
     assert "25.00%" in report.reward_table(reward)[3]

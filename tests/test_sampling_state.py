@@ -9,6 +9,7 @@ import pytest
 from metatlp.grid import PAPER_SIZES
 from metatlp.sampling import (
     FixedProbabilities,
+    MultiDDSConfig,
     Multinomial,
     Sampler,
     Systematic,
@@ -98,6 +99,9 @@ def test_fixed_samplers_do_not_learn(kind, extra, name):
         ("uniform", {"draw": "random"}, "draw rule 'random': choose from"),
         ("uniform", {"seed": -1}, "seed must be in 0..4294967295, not -1"),
         ("uniform", {"seed": 2**32}, "seed must be in"),
+        ("multidds", {}, "needs multidds"),
+        ("multidds", {"multidds": MultiDDSConfig(), "tau": 2}, "tau belongs to the sampler 'temp'"),
+        ("multidds", {"multidds": MultiDDSConfig(floor=0.6)}, "floor must be between"),
     ],
 )
 def test_build_refuses(kind, extra, message):

@@ -9,17 +9,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
 from meta_step.clock import PARTS_STEPS, Clock
 from meta_step.variants import Ours, Settings
 from meta_step.workload import Workload
-from metatlp.engine import replicated
-from metatlp.kernels import cosine_terms
+from metatlp.data.streams import BatchStream
+from metatlp.engine import replicated, rewards
+from metatlp.engine.reward_args import RewardConfig
+from metatlp.engine.rewards import Rewards
 
 KERNELS = ("accumulate_delta_", "write_delta_", "apply_delta_")
+REWARD_KERNELS = ("gram", "accumulate_delta_")
 PASSES, DEV_PASSES = "n passes, forward and backward", "d passes, forward and backward"
-COSINE, WHOLE = "cosine_terms", "whole reward update"
+WHOLE = "whole reward update"
 
 
 @contextmanager
@@ -49,37 +50,44 @@ def kernels_watched(ours: Ours, clock: Clock) -> Iterator[None]:
 
 
 def reward_update(work: Workload) -> dict[str, float]:
-    """Part -> seconds of a MultiDDS update (Algorithm 1, lines 10-13), the quickest of a few.
+    """Part -> seconds of a MultiDDS update's rewards (Algorithm 1, lines 10-12), the quickest of a
+    few.
 
-    n gradients at theta and d of dev pairs, no inner steps, and the cosine of each of the n with
-    the sum of the d. The dev pairs are the training pairs on other batches.
+    The dev pairs are the training pairs on other batches; one batch per gradient.
     """
-    ours = Ours(work, "fp32", "reset", Settings())
+    ours, clock = Ours(work, "fp32", "reset", Settings()), Clock(work.device)
+    dev = {t: BatchStream(s.split, t, s.batch_size, seed=1) for t, s in work.streams.items()}
+    config = RewardConfig("", "cos-of-mean", 1, "all", dropout=False, every=1)
     found: dict[str, list[float]] = {}
-    for step in range(min(PARTS_STEPS, len(work.queues))):
-        ours.prepare(step)
-        batches = {slot.tlp: ours.take(slot) for slot in work.queues[step]}
-        clock = Clock(work.device)
-        clock.timed(WHOLE, _update)(ours, batches, clock)
-        if step:
-            for part, seconds in clock.seconds.items():
-                found.setdefault(part, []).append(seconds)
+    with Rewards(
+        ours.inner_loop,
+        ours.strategy.theta.start,
+        work.streams,
+        dev,
+        work.padding,
+        config,
+        exact=False,
+        placement=work.placement,
+    ) as measured:
+        clock.watch(measured.train, {"add": PASSES})
+        clock.watch(measured.dev, {"add": DEV_PASSES})
+        with _reward_kernels_watched(clock):
+            for update in range(PARTS_STEPS):
+                clock.seconds.clear()
+                clock.timed(WHOLE, measured.measure)(update, 0.0)
+                for part, seconds in clock.seconds.items():
+                    found.setdefault(part, []).append(seconds)
     ours.loader.close()
     return {part: min(seconds) for part, seconds in found.items()}
 
 
-def _update(ours: Ours, batches: dict[Any, list[Any]], clock: Clock) -> None:
-    arena = ours.inner_loop.arena
-    gradient = ours.inner_loop._gradient
-    dev_pass, train_pass = clock.timed(DEV_PASSES, gradient), clock.timed(PASSES, gradient)
-    cosine = clock.timed(COSINE, cosine_terms)
-    everything = list(arena.segments)
-    for i, (tlp, episode) in enumerate(batches.items()):
-        # Zeroed before the first: the gradients add up.
-        dev_pass(tlp.task, episode[-1], everything if i == 0 else [])
-    dev = clock.timed("copy of the dev gradient", arena.grad.clone)()
-    terms = []
-    for tlp, episode in batches.items():
-        train_pass(tlp.task, episode[0], everything)
-        terms.append(cosine(arena.grad, dev))
-    torch.stack(terms).cpu()
+@contextmanager
+def _reward_kernels_watched(clock: Clock) -> Iterator[None]:
+    originals = {kernel: getattr(rewards, kernel) for kernel in REWARD_KERNELS}
+    for kernel, function in originals.items():
+        setattr(rewards, kernel, clock.timed(kernel, function))
+    try:
+        yield
+    finally:
+        for kernel, function in originals.items():
+            setattr(rewards, kernel, function)

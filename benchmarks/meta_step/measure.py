@@ -24,7 +24,7 @@ PERCENTILES = (20, 50, 80)
 INNER_PARTS = {
     "_gradient": "forward, backward, zeroing",
     "_shrink": "norm",
-    "_step": "AdamW",
+    "step": "AdamW",
 }
 OUTER_PARTS = {
     "begin": "begin: scales of the fixed point",
@@ -148,7 +148,7 @@ def _floor_in_parts(floor: Floor, step: int) -> dict[str, float]:
     clock = Clock(floor.work.device)
     floor.prepare(step)
     gradient = clock.timed(INNER_PARTS["_gradient"], floor.gradient)
-    update = clock.timed(INNER_PARTS["_step"], floor.update)
+    update = clock.timed(INNER_PARTS["step"], floor.update)
     begun = clock.now()
     for slot, batches in zip(floor.work.queues[step], floor.batches, strict=True):
         for batch in batches:

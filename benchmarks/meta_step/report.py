@@ -6,7 +6,7 @@ from typing import Any
 
 from results_file import page, table
 
-from meta_step.kernel_share import COSINE, KERNELS, WHOLE
+from meta_step.kernel_share import KERNELS, WHOLE
 
 MIB = 2**20
 
@@ -70,7 +70,7 @@ def kernels_table(breakdown: dict[str, dict[str, tuple[float, float]]]) -> list[
 
 
 def reward_table(parts: dict[str, float]) -> list[str]:
-    """Parts of a reward update; the kernel's share of it stands in the line cosine_terms."""
+    """Parts of a reward update, the kernels among them."""
     rows = [
         [name, f"{1000 * seconds:.1f}", f"{seconds / parts[WHOLE]:.2%}"]
         for name, seconds in parts.items()
@@ -112,7 +112,7 @@ def sections(results: dict[str, Any]) -> list[tuple[str, list[str]]]:
         found.append(("What the kernels take of a meta step", kernels_table(results["breakdown"])))
     if results.get("reward_update"):
         num = results["pairs"]
-        title = f"What {COSINE} takes of a reward update (n = d = {num}, quickest)"
+        title = f"What the kernels take of a reward update (n = d = {num}, quickest)"
         found.append((title, reward_table(results["reward_update"])))
     for name, parts in results.get("breakdown", {}).items():
         found.append((f"Where the time goes ({name}; quickest step)", breakdown_table(parts)))

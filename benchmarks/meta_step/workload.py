@@ -56,7 +56,7 @@ class Workload:
 
     def loader(self) -> EpisodeLoader:
         pin = self.device.type == "cuda"
-        return EpisodeLoader(self.streams, self.padding, self.inner_steps, pin)
+        return EpisodeLoader(self.streams, self.padding, self.inner_steps, pin_memory=pin)
 
     def batches(self, step: int, longest: bool = False) -> list[list[Batch]]:
         """The k batches of each slot on the device; padded to the limit with `longest`."""

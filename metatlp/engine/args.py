@@ -15,8 +15,10 @@ from typing import Any, ClassVar, Literal
 from metatlp.engine.bounds import LARGEST_EXACT_CLIP
 from metatlp.engine.data_args import DataArguments
 from metatlp.engine.flags import at_least, flag, flag_name
+from metatlp.engine.reward_args import RewardArguments
 from metatlp.errors import InputError
 from metatlp.model.demo_encoder import RECIPE
+from metatlp.sampling import SAMPLERS
 
 # Tracker -> the packages that bring it; one of them is enough.
 TRACKERS = {
@@ -49,17 +51,19 @@ class MetaArguments:
     preset: Literal["paper", "authors-code", "debug", "demo"] = flag(
         "group of defaults that explicit flags override; demo if the data is", "paper"
     )
-    sampler: Literal["temp", "uniform", "fixed"] = flag(
-        "how TLPs are drawn: temp (by size and temperature), uniform, or fixed (--weights-file)",
+    sampler: str = flag(
+        "how TLPs are drawn: temp (by size and temperature), uniform, fixed (--weights-file), or "
+        "multidds (probabilities learned from rewards; --dev-tlps)",
         "temp",
+        choices=SAMPLERS,
     )
     tau: float | None = flag(
         "temperature (tau) of --sampler temp: p_i ~ q_i^(1/tau); inf is uniform [default: 1]"
     )
     weights_file: str | None = flag("weights of --sampler fixed: JSON object or TSV, one per TLP")
     size_unit: Literal["examples", "batches"] | None = flag(
-        "what q_i (a TLP's share of the data) counts in --sampler temp: examples (the paper), or "
-        "batches (the published code) [default: examples]"
+        "what q_i (a TLP's share of the data) counts in --sampler temp and multidds: examples (the "
+        "paper), or batches (the published code) [default: examples]"
     )
     draw: Literal["multinomial", "systematic"] = flag(
         "multinomial: m independent draws (the paper); systematic: every TLP's count stays within "
@@ -129,13 +133,16 @@ class MetaArguments:
     @property
     def unit(self) -> str | None:
         """What q_i counts; None for the samplers that do not look at sizes."""
-        return (self.size_unit or "examples") if self.sampler == "temp" else None
+        return (self.size_unit or "examples") if SAMPLERS[self.sampler].uses_sizes else None
 
     def _check_sampler(self) -> None:
-        owners = {"tau": "temp", "size_unit": "temp", "weights_file": "fixed"}
-        for name, sampler in owners.items():
-            if getattr(self, name) is not None and self.sampler != sampler:
-                raise InputError(f"{flag_name(name)} belongs to --sampler {sampler}")
+        if self.sampler not in SAMPLERS:
+            raise InputError(f"--sampler {self.sampler}: choose from {', '.join(SAMPLERS)}")
+        sized = [name for name, kind in SAMPLERS.items() if kind.uses_sizes]
+        owners = {"tau": ["temp"], "size_unit": sized, "weights_file": ["fixed"]}
+        for name, samplers in owners.items():
+            if getattr(self, name) is not None and self.sampler not in samplers:
+                raise InputError(f"{flag_name(name)} belongs to --sampler {', '.join(samplers)}")
         if self.sampler == "fixed" and not self.weights_file:
             raise InputError("--sampler fixed needs --weights-file")
         if self.tau is not None and not self.tau > 0:
@@ -211,9 +218,12 @@ class RunArguments:
             )
 
 
-def resolved(data: DataArguments, meta: MetaArguments, run: RunArguments) -> dict[str, Any]:
+def resolved(
+    data: DataArguments, meta: MetaArguments, rewards: RewardArguments, run: RunArguments
+) -> dict[str, Any]:
     """All flags and the values a run uses, JSON-able (an infinite tau is written `inf`)."""
     values = {k: v for part in (data, meta, run) for k, v in dataclasses.asdict(part).items()}
+    values |= rewards.resolved(meta.sampler)
     values["batch_size"] = ",".join(f"{task}={n}" for task, n in data.batch_sizes().items())
     values |= {"tau": meta.temperature, "size_unit": meta.unit}
     values["data"] = data.source

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from metatlp.data.encoded import EncodedSplit
 from metatlp.data.streams import BatchStream
 from metatlp.engine.args import MetaArguments
 from metatlp.engine.cost import Cost
+from metatlp.engine.data_args import DataArguments
 from metatlp.engine.grid_data import GridData
 from metatlp.engine.inner import InnerConfig, InnerLoop, InnerState
 from metatlp.engine.overview import (
@@ -15,11 +18,14 @@ from metatlp.engine.overview import (
     cost_lines,
     count_lines,
     grid_lines,
+    reward_lines,
     step_line,
 )
 from metatlp.engine.placement import Placement
 from metatlp.engine.plan import num_meta_steps
 from metatlp.engine.replicated import AveragingConfig, Replicated
+from metatlp.engine.reward_args import RewardArguments, RewardConfig
+from metatlp.engine.rewards import Rewards
 from metatlp.engine.run_log import RunLog
 from metatlp.engine.weights import read_weights
 from metatlp.errors import InputError
@@ -27,22 +33,75 @@ from metatlp.grid import TLP
 from metatlp.model.arena import Arena
 from metatlp.model.multitask import HeadSpec, MultiTaskModel, build_model, count_parameters
 from metatlp.sampling import Sampler, build_sampler
+from metatlp.seeds import derive_seed
 from metatlp.tasks import TASKS
+from metatlp.tasks.task import Padding
 
 
 def choose_sampler(
-    meta: MetaArguments, grid_data: GridData, streams: dict[TLP, BatchStream]
+    meta: MetaArguments,
+    rewards: RewardArguments,
+    grid_data: GridData,
+    streams: dict[TLP, BatchStream],
 ) -> Sampler:
-    """The sampler of the flags over the grid's arms."""
+    """The sampler of the flags over the grid's arms.
+
+    Raises:
+        InputError: a file of weights, or a floor, that does not fit the grid.
+    """
     sizes: list[float] = [split.num_examples for split in grid_data.train.values()]
     if meta.unit == "batches":
         sizes = [stream.batches_per_epoch for stream in streams.values()]
-    if meta.sampler == "fixed":
-        assert meta.weights_file is not None
+    weights = None
+    if meta.weights_file is not None:
         names = [str(tlp) for tlp in grid_data.grid.tlps]
         weights = read_weights(Path(meta.weights_file), names)
-        return build_sampler("fixed", sizes, seed=meta.seed, draw=meta.draw, weights=weights)
-    return build_sampler(meta.sampler, sizes, seed=meta.seed, draw=meta.draw, tau=meta.temperature)
+    multidds = rewards.multidds(meta.sampler)
+    if multidds is not None and multidds.floor * len(sizes) > 1:
+        raise InputError(
+            f"--dds-floor {multidds.floor:g}: {len(sizes)} TLPs train, so at most "
+            f"1/{len(sizes)} = {1 / len(sizes):.4g}"
+        )
+    return build_sampler(
+        meta.sampler,
+        sizes,
+        seed=meta.seed,
+        draw=meta.draw,
+        tau=meta.temperature,
+        weights=weights,
+        multidds=multidds,
+    )
+
+
+def build_rewards(
+    meta: MetaArguments,
+    data: DataArguments,
+    config: RewardConfig | None,
+    grid_data: GridData,
+    inner_loop: InnerLoop,
+    strategy: Replicated,
+    padding: Padding,
+    placement: Placement,
+) -> Rewards | None:
+    """What measures the rewards of a sampler that learns, on batches of its own."""
+    if config is None:
+        return None
+    sizes = data.batch_sizes()
+
+    def streams(splits: dict[TLP, EncodedSplit], name: str) -> dict[TLP, BatchStream]:
+        seed = derive_seed(meta.seed, name)
+        return {t: BatchStream(s, t, sizes[t.task], seed) for t, s in splits.items()}
+
+    return Rewards(
+        inner_loop,
+        strategy.theta.start,
+        streams(grid_data.train, "reward train"),
+        streams(grid_data.reward_dev, "reward dev"),
+        padding,
+        config,
+        exact=meta.reduce == "exact",
+        placement=placement,
+    )
 
 
 def count_steps(meta: MetaArguments, streams: dict[TLP, BatchStream]) -> int:
@@ -113,8 +172,15 @@ def build_strategy(
 
 
 def heads(grid_data: GridData) -> dict[str, HeadSpec]:
+    return head_specs(grid_data.grid.tasks)
+
+
+def head_specs(tasks: Collection[str]) -> dict[str, HeadSpec]:
+    """The heads of these tasks, in the order of TASKS."""
     return {
-        task: HeadSpec(TASKS[task].auto_class, TASKS[task].labels) for task in grid_data.grid.tasks
+        code: HeadSpec(task.auto_class, task.labels)
+        for code, task in TASKS.items()
+        if code in tasks
     }
 
 
@@ -139,6 +205,8 @@ def data_record(grid_data: GridData) -> dict[str, Any]:
         "train": grid_data.train,
         "dev": {tlp: split.encoded for tlp, split in grid_data.dev.items()},
     }
+    if grid_data.reward_dev:
+        splits["D_dev"] = grid_data.reward_dev
     return {
         "source": grid_data.source.describe(),
         "splits": {
@@ -163,6 +231,7 @@ def show_overview(
     streams: dict[TLP, BatchStream],
     sampler: Sampler,
     meta: MetaArguments,
+    rewards: RewardArguments,
     num_steps: int,
 ) -> None:
     """The first lines of a run, after those on the processes. Every rank takes part.
@@ -181,7 +250,15 @@ def show_overview(
         *grid_lines(grid_data, streams, list(sampler.probs())),
         *count_lines(grid_data.counts()),
         *choice_lines(meta, placement.device.type == "cuda"),
+        *reward_lines(meta, rewards, grid_data),
         step_line(meta, num_batches, unlimited, num_steps),
-        *cost_lines(Cost(num_parameters, averaging_config(meta), placement.world)),
+        *cost_lines(
+            Cost(
+                num_parameters,
+                averaging_config(meta),
+                placement.world,
+                rewards.rewards(meta.sampler),
+            )
+        ),
     ):
         log.say(line)

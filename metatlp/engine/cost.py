@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from metatlp.engine.replicated import AveragingConfig
+from metatlp.engine.reward_args import RewardConfig
 
 _FLOAT32 = 4
 _WIDTH = {"exact": 8, "fp32": 4, "bf16": 2}  # of an element in the all-reduce
@@ -21,11 +22,13 @@ class Cost:
         num_parameters: of the model, P.
         config: says which vectors are averaged, and how.
         world: number of ranks; a single one sends nothing.
+        rewards: what a sampler that learns has measured.
     """
 
     num_parameters: int
     config: AveragingConfig
     world: int = 1
+    rewards: RewardConfig | None = None
 
     @property
     def num_averaged(self) -> int:
@@ -39,6 +42,8 @@ class Cost:
         moments: exp_avg and exp_avg_sq, with their starts where they are averaged.
         totals: the sum of differences of every averaged vector, int64 under `exact`.
         momentum: the outer velocity. wire: the bfloat16 copy of one total that is sent.
+        rewards: gradients of a training TLP and of D_dev, by halves, and int64 sums under `exact`;
+            for adam-delta the moments and steps of an AdamW. Only while rewards are measured.
         """
         total = 8 if self.config.reduce == "exact" else _FLOAT32
         wire = _WIDTH["bf16"] if self.config.reduce == "bf16" and self.world > 1 else 0
@@ -48,8 +53,17 @@ class Cost:
             "totals": total * self.num_averaged,
             "momentum": _FLOAT32 if self.config.momentum else 0,
             "wire": wire,
+            "rewards": self._rewards(),
         }
         return {name: width for name, width in parts.items() if width}
+
+    def _rewards(self) -> int:
+        if self.rewards is None:
+            return 0
+        if self.rewards.reward == "adam-delta":
+            return 6 * _FLOAT32
+        halves = 2 if self.rewards.halves else 1
+        return halves * (2 * _FLOAT32 + (8 if self.config.reduce == "exact" else 0))
 
     def memory(self) -> dict[str, int]:
         """Part -> bytes per rank."""

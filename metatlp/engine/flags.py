@@ -5,14 +5,18 @@ Knows no particular flag.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import field
 from typing import Any
 
 from metatlp.errors import InputError
 
 
-def flag(help_text: str, default: Any = None) -> Any:
-    return field(default=default, metadata={"help": help_text})
+def flag(help_text: str, default: Any = None, choices: Collection[str] | None = None) -> Any:
+    metadata: dict[str, Any] = {"help": help_text}
+    if choices is not None:
+        metadata["choices"] = choices
+    return field(default=default, metadata=metadata)
 
 
 def flag_name(field_name: str) -> str:

@@ -6,7 +6,7 @@ Knows ranks only to share the encoding out; every rank ends with every split.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from metatlp.engine.data_args import DataArguments
 from metatlp.engine.evaluation import EvalSplit
 from metatlp.engine.placement import Placement
 from metatlp.errors import InputError
-from metatlp.grid import TLP, Grid, missing_from_paper, select, training_grid
+from metatlp.grid import TLP, Grid, missing_from_paper, select, select_dev, training_grid
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class GridData:
         grid: the TLPs that train, in the order of the sampler's arms.
         train: split of each of them.
         dev: split of those that have dev data.
+        reward_dev: whole dev split of the TLPs of D_dev; none if no rewards are measured.
         cache_dir: where the encoded files lie.
         missing: TLPs that `--train-languages paper` asks for and the source has no train data of.
     """
@@ -43,17 +44,20 @@ class GridData:
     dev: dict[TLP, EvalSplit]
     cache_dir: Path
     missing: Grid = Grid(())
+    reward_dev: dict[TLP, EncodedSplit] = field(default_factory=dict)
 
     def counts(self) -> dict[str, dict[str, dict[str, int]]]:
         """Split -> TLP -> what was counted while reading and encoding."""
         return {
             "train": {str(tlp): split.counts for tlp, split in self.train.items()},
             "dev": {str(tlp): split.encoded.counts for tlp, split in self.dev.items()},
+            "D_dev": {str(tlp): split.counts for tlp, split in self.reward_dev.items()},
         }
 
     def fingerprints(self) -> dict[str, str]:
-        """TLP -> fingerprint of its encoded training split."""
-        return {str(tlp): split.fingerprint for tlp, split in self.train.items()}
+        """TLP -> fingerprint of its encoded training split; `dev TLP` -> of that in D_dev."""
+        train = {str(tlp): split.fingerprint for tlp, split in self.train.items()}
+        return train | {f"dev {tlp}": split.fingerprint for tlp, split in self.reward_dev.items()}
 
 
 def open_source(arguments: DataArguments, log: Callable[[str], None]) -> Source:
@@ -76,8 +80,12 @@ def load_grid(
     eval_examples: int | None,
     placement: Placement,
     log: Callable[[str], None],
+    dev_tlps: str | None = None,
 ) -> GridData:
     """Read and encode the train and dev splits of the selected TLPs. Every rank takes part.
+
+    Args:
+        dev_tlps: D_dev as `select_dev` reads it, whose dev splits are loaded whole.
 
     Raises:
         InputError: on every rank, whichever rank met the bad file.
@@ -86,14 +94,19 @@ def load_grid(
     try:
         source = open_source(arguments, log)
         there = source.tlps("train")
-        grid = select(training_grid(there, arguments.train_languages), arguments.selection)
+        whole_grid = training_grid(there, arguments.train_languages)
+        grid = select(whole_grid, arguments.selection)
         missing = missing_from_paper(there, arguments.train_languages)
         with_dev = set(source.tlps("dev"))
+        targets = _targets(with_dev, whole_grid, grid, dev_tlps) if dev_tlps else Grid(())
         encoder = _Encoder(source, arguments, tokenizer, placement, log)
         loaded = GridData(source, grid, {}, {}, encoder.cache_dir, missing)
         train = encoder.encode(grid.tlps, "train", arguments.max_examples)
-        dev_tlps = [tlp for tlp in grid.tlps if tlp in with_dev]
-        dev = encoder.encode(dev_tlps, "dev", eval_examples)
+        scored = [tlp for tlp in grid.tlps if tlp in with_dev]
+        dev = encoder.encode(scored, "dev", eval_examples)
+        # Not cut to --eval-examples, which may change when a run goes on.
+        rewarding = encoder.encode(targets.tlps, "dev", arguments.max_examples)
+        loaded.reward_dev.update(rewarding)
         loaded.train.update({tlp: train[tlp] for tlp in grid.tlps})
         loaded.dev.update({tlp: encoder.for_scoring(tlp, dev[tlp], eval_examples) for tlp in dev})
     except InputError as met:
@@ -101,6 +114,39 @@ def load_grid(
     placement.agree(error)
     assert loaded is not None
     return loaded
+
+
+def load_dev(
+    arguments: DataArguments,
+    tokenizer: Any,
+    dev_tlps: str,
+    placement: Placement,
+    log: Callable[[str], None],
+) -> dict[TLP, EncodedSplit]:
+    """The encoded dev splits of the TLPs that `select_dev` reads. Every rank takes part.
+
+    Raises:
+        InputError: as load_grid.
+    """
+    found: dict[TLP, EncodedSplit] = {}
+    with placement.together():
+        source = open_source(arguments, log)
+        grid = training_grid(source.tlps("train"), arguments.train_languages)
+        tlps = select_dev(source.tlps("dev"), grid, dev_tlps).tlps
+        encoder = _Encoder(source, arguments, tokenizer, placement, log)
+        found = encoder.encode(tlps, "dev", arguments.max_examples)
+    return found
+
+
+def _targets(with_dev: Iterable[TLP], whole_grid: Grid, grid: Grid, dev_tlps: str) -> Grid:
+    targets = select_dev(with_dev, whole_grid, dev_tlps)
+    for tlp in targets.tlps:
+        if tlp.task not in grid.tasks:
+            raise InputError(
+                f"--dev-tlps: no TLP of task '{tlp.task}' trains, so there is no head for {tlp}; "
+                f"the selection has {', '.join(grid.tasks)}"
+            )
+    return targets
 
 
 class _Encoder:

@@ -123,7 +123,7 @@ class InnerLoop:
             losses.append(self._gradient(task, batch, segments))
             shrink = self._shrink(segments)
             clips.append((shrink > 1.0).float())
-            self._step(segments, lr, shrink)
+            self.step(segments, lr, shrink)
         return SlotReport(
             slot=slot.index,
             tlp=str(slot.tlp),
@@ -140,11 +140,7 @@ class InnerLoop:
         for segment in segments:
             self.arena.grad[segment.span].zero_()
         self.model.train()
-        with self.autocast():
-            outputs = self.model(task, model_inputs(batch))
-        loss = TASKS[task].loss(outputs, batch)
-        loss.backward()
-        return loss.detach()
+        return backward(self.model, task, batch, self.autocast)
 
     def _shrink(self, segments: list[Segment]) -> Tensor:
         """By what the gradient is to be divided for a 2-norm of `grad_clip` at most; 1 or more."""
@@ -156,7 +152,7 @@ class InnerLoop:
         # As torch.nn.utils.clip_grad_norm_, without a branch that would make the host wait.
         return ((norm + 1e-6) / self.config.grad_clip).clamp(min=1.0)
 
-    def _step(self, segments: list[Segment], lr: float, shrink: Tensor) -> None:
+    def step(self, segments: Sequence[Segment], lr: float, shrink: Tensor) -> None:
         """AdamW on the gradient divided by `shrink`, which costs no pass of its own."""
         spans = [segment.span for segment in segments]
         index = [self.arena.segments.index(segment) for segment in segments]
@@ -177,3 +173,17 @@ class InnerLoop:
             eps=self.config.eps,
             weight_decay=self.config.weight_decay,
         )
+
+
+def backward(
+    model: MultiTaskModel,
+    task: str,
+    batch: dict[str, Tensor],
+    autocast: Callable[[], AbstractContextManager],
+) -> Tensor:
+    """Add the gradient of the batch's mean loss to the parameters' gradients; return the loss."""
+    with autocast():
+        outputs = model(task, model_inputs(batch))
+    loss = TASKS[task].loss(outputs, batch)
+    loss.backward()
+    return loss.detach()

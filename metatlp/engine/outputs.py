@@ -5,7 +5,8 @@ In all of these every rank takes part; the main process writes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 
 from metatlp.engine import checkpoint
@@ -14,6 +15,7 @@ from metatlp.engine.checks import check_finite, check_invariants
 from metatlp.engine.inner import SlotReport
 from metatlp.engine.overview import score_lines
 from metatlp.engine.placement import AgreedError, raise_first
+from metatlp.engine.rewards import RewardReport
 from metatlp.engine.run_log import timed
 from metatlp.engine.run_state import distance
 from metatlp.engine.same_run import moved_line, where_it_runs
@@ -56,6 +58,38 @@ def record_step(
     training.log.track(state.step, numbers)
     training.log.progress(state.step, training.num_steps, loss, tokens / seconds)
     return next((e["signal"] for e in gathered if e["signal"]), None)
+
+
+def record_update(training: Training, report: RewardReport, seconds: float) -> None:
+    """Write what the sampler was given, and what it made of it."""
+    sampler, arms = training.state.sampler, training.grid_data.grid.tlps
+
+    def named(values: Iterable[float]) -> dict[str, float]:
+        return {str(tlp): float(value) for tlp, value in zip(arms, values, strict=True)}
+
+    psi, p, rewards = sampler.psi, named(sampler.probs()), named(report.rewards)
+    training.log.record(
+        {
+            "step": training.state.step,
+            "seconds": seconds,
+            "passes": report.passes,
+            "tokens": report.tokens,
+            "rewards": rewards,
+            "reliability": report.reliability,
+            "p": p,
+            "psi": None if psi is None else named(psi),
+            "norms": _finite(report.norms),
+            "dev_norms": _finite(report.dev_norms),
+            "unusable": report.unusable,
+        }
+    )
+    curves = {f"reward/{k}": v for k, v in rewards.items()} | {f"p/{k}": v for k, v in p.items()}
+    training.log.track(training.state.step, curves)
+
+
+def _finite(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has no infinity and no NaN."""
+    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
 
 
 def evaluate(training: Training) -> None:

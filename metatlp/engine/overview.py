@@ -12,6 +12,7 @@ from metatlp.data.streams import BatchStream
 from metatlp.engine.args import MetaArguments
 from metatlp.engine.cost import Cost
 from metatlp.engine.grid_data import GridData
+from metatlp.engine.reward_args import RewardArguments
 from metatlp.grid import TLP
 from metatlp.tasks import TASKS
 
@@ -95,6 +96,8 @@ def choice_lines(meta: MetaArguments, cuda: bool) -> list[str]:
     if meta.sampler == "temp":
         chosen = "default" if meta.tau is None else "as given"
         sampler = f"temp, tau {meta.temperature:g} ({chosen}), sizes in {meta.unit}"
+    elif meta.unit is not None:
+        sampler = f"{meta.sampler}, from the TLPs' shares in {meta.unit}"
     clip = f"{meta.grad_clip:g}" if meta.grad_clip else "off"
     deterministic = "; CUDA operations are deterministic" if cuda else ""
     return [
@@ -106,6 +109,29 @@ def choice_lines(meta: MetaArguments, cuda: bool) -> list[str]:
         f"meta step: beta {meta.meta_lr:g}, momentum {meta.outer_momentum:g}, heads averaged by "
         f"{meta.head_average}, reduce {meta.reduce}{deterministic}",
     ]
+
+
+def reward_lines(meta: MetaArguments, rewards: RewardArguments, data: GridData) -> list[str]:
+    """What a sampler that learns is rewarded for, and how; nothing for others."""
+    config, multidds = rewards.rewards(meta.sampler), rewards.multidds(meta.sampler)
+    if config is None:
+        return []
+    passes = config.num_passes(len(data.train), len(data.reward_dev))
+    inner = config.every * meta.meta_batch_size * meta.inner_steps
+    names = ", ".join(map(str, data.reward_dev))
+    batches = _number(config.batches, "batch", "batches")
+    lines = [
+        f"rewards: {config.reward} on D_dev = {names}; {batches} per gradient, "
+        f"{config.parameters} parameters, dropout {'on' if config.dropout else 'off'}",
+        f"update every {_number(config.every, 'meta step')}: {passes} backward passes beside the "
+        f"{inner} of the inner steps",
+    ]
+    if multidds is not None:
+        lines.append(
+            f"psi: lr {multidds.lr:g}, update {multidds.update}, floor {multidds.floor:g}, "
+            f"baseline {multidds.baseline}, smoothing {multidds.smoothing:g}"
+        )
+    return lines
 
 
 def step_line(meta: MetaArguments, num_batches: int, unlimited: int, num_steps: int) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from metatlp.errors import InputError
+from metatlp.sampling import SAMPLERS
 
 # `paper` is the flags' own defaults. `authors-code` is the published code where it differs from
 # them. `debug` is a run of seconds. `demo` fits the demo's short sentences and small encoder.
@@ -45,6 +46,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "eval_examples": 100,
     },
 }
+# What authors-code adds with --sampler multidds.
+AUTHORS_MULTIDDS = {"epochs": 5.0, "reward": "adam-delta", "reward_batches": 1}
 # What --debug adds on the demo: grid and encoder are made in seconds, and pretraining is tried out,
 # although the encoder's default has none.
 TINY_DEMO = {"demo_scale": 0.0005}
@@ -75,6 +78,9 @@ def preset_defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:
         if preset == "debug":
             tiny = TINY_DEMO | ({} if "model" in explicit else TINY_PRETRAINING)
             values = {**PRESETS["demo"], **values, **tiny}
-    if explicit.get("sampler", "temp") != "temp":
+    sampler = explicit.get("sampler", "temp")
+    if preset == "authors-code" and sampler == "multidds":
+        values |= AUTHORS_MULTIDDS
+    if sampler in SAMPLERS and not SAMPLERS[sampler].uses_sizes:
         values.pop("size_unit", None)
     return values

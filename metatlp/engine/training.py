@@ -14,6 +14,7 @@ from metatlp.engine.evaluation import Evaluator
 from metatlp.engine.grid_data import GridData
 from metatlp.engine.inner import InnerLoop
 from metatlp.engine.placement import Placement
+from metatlp.engine.rewards import Rewards
 from metatlp.engine.run_log import RunLog
 from metatlp.engine.run_state import RunState
 from metatlp.engine.same_run import RunIdentity
@@ -23,7 +24,10 @@ from metatlp.model.multitask import MultiTaskModel
 
 @dataclass
 class Training:
-    """The parts of a run: built once, used by the loop."""
+    """The parts of a run: built once, used by the loop.
+
+    rewards: for a sampler that learns.
+    """
 
     meta: MetaArguments
     run: RunArguments
@@ -33,6 +37,7 @@ class Training:
     loader: EpisodeLoader
     state: RunState
     inner_loop: InnerLoop
+    rewards: Rewards | None
     evaluator: Evaluator
     model: MultiTaskModel
     tokenizer: Any

@@ -157,15 +157,21 @@ def encoder_dir(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def meta_flags(grid_dir, encoder_dir, tmp_path_factory) -> list[str]:
+def grid_flags(grid_dir, encoder_dir, tmp_path_factory) -> list[str]:
     """Flags of a small run that touches every task, with m not a multiple of 2, 3 or 4."""
     cache = str(tmp_path_factory.mktemp("cache"))
     return [
         *("--data-dir", str(grid_dir), "--model", str(encoder_dir), "--cache-dir", cache),
-        *("--sampler", "temp", "--tau", "5", "--meta-batch-size", "5", "--inner-steps", "2"),
+        *("--meta-batch-size", "5", "--inner-steps", "2"),
         *("--inner-lr", "1e-3", "--batch-size", "4", "--max-length", "32", "--qa-max-length", "48"),
         *("--qa-stride", "16", "--qa-query-length", "8"),
     ]
+
+
+@pytest.fixture(scope="session")
+def meta_flags(grid_flags) -> list[str]:
+    """The same with a sampler that does not learn."""
+    return ["--sampler", "temp", "--tau", "5", *grid_flags]
 
 
 @pytest.fixture(scope="session")

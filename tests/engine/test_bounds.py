@@ -167,7 +167,7 @@ def drift(reduce: str, clip: float, gradient: float) -> float:
     def steps(slot: Slot) -> None:
         for _ in range(3):
             arena.grad[0] = gradient
-            inner._step(list(arena.segments), 1e-3, shrink=torch.ones(()))
+            inner.step(list(arena.segments), 1e-3, shrink=torch.ones(()))
 
     for _ in range(20):
         meta_step(strategy, [Slot(i, tlp, 0) for i in range(8)], steps, 1e-3, 1.0)

@@ -16,10 +16,12 @@ from metatlp.engine.command_line import FlagParser, parse_flags
 from metatlp.engine.data_args import DataArguments
 from metatlp.engine.flags import flag_name
 from metatlp.engine.presets import PRESETS, preset_defaults
+from metatlp.engine.reward_args import DEFAULTS, RewardArguments
 from metatlp.model.demo_encoder import RECIPE
+from metatlp.sampling import MultiDDSConfig
 
 ROOT = Path(__file__).resolve().parents[2]
-TYPES = (DataArguments, MetaArguments, RunArguments)
+TYPES = (DataArguments, MetaArguments, RewardArguments, RunArguments)
 DATA = ["--data-dir", "DATA"]
 NEEDED = [*DATA, "--model", "ENCODER"]
 
@@ -51,7 +53,7 @@ FLAGS = {
     "--dropout": (0.1, None),
     "--gradient-checkpointing": (False, None),
     "--preset": ("paper", ("paper", "authors-code", "debug", "demo")),
-    "--sampler": ("temp", ("temp", "uniform", "fixed")),
+    "--sampler": ("temp", ("temp", "uniform", "fixed", "multidds")),
     "--tau": (None, None),
     "--weights-file": (None, None),
     "--size-unit": (None, ("examples", "batches")),
@@ -71,6 +73,17 @@ FLAGS = {
     "--max-meta-steps": (None, None),
     "--reduce": ("fp32", ("exact", "fp32", "bf16")),
     "--seed": (0, None),
+    "--dev-tlps": (None, None),
+    "--reward": (None, ("cos-of-mean", "mean-of-cos", "adam-delta")),
+    "--reward-batches": (None, None),
+    "--reward-params": (None, ("all", "encoder")),
+    "--reward-dropout": (None, ("on", "off")),
+    "--dds-every": (None, None),
+    "--dds-lr": (None, None),
+    "--dds-update": (None, ("sum", "expected")),
+    "--dds-floor": (None, None),
+    "--dds-baseline": (None, ("none", "mean", "ema")),
+    "--reward-smoothing": (None, None),
     "--output-dir": ("runs/meta", None),
     "--save-every": (500, None),
     "--keep": (2, None),
@@ -92,6 +105,11 @@ SYMBOLS = {
     "--selection": "(D_train)",
     "--size-unit": "q_i",
     "--demo-scale": "Table 1",
+    "--dev-tlps": "D_dev",
+    "--reward": "R_i",
+    "--reward-batches": "(K)",
+    "--dds-lr": "psi",
+    "--dds-update": "psi",
 }
 UNITS = {
     **dict.fromkeys(("--batch-size", "--max-examples", "--eval-examples"), "examples"),
@@ -99,7 +117,10 @@ UNITS = {
         ("--max-length", "--qa-max-length", "--qa-stride", "--qa-query-length"), "word pieces"
     ),
     "--pretrain-steps": "steps",
-    **dict.fromkeys(("--save-every", "--eval-every", "--max-meta-steps"), "meta steps"),
+    **dict.fromkeys(
+        ("--save-every", "--eval-every", "--max-meta-steps", "--dds-every"), "meta steps"
+    ),
+    "--reward-batches": "batches",
 }
 
 
@@ -230,15 +251,15 @@ def test_debug_is_the_debug_preset_with_checks():
 
 
 def test_the_demo_is_what_runs_without_data():
-    data, meta, run = parse()
+    data, meta, rewards, run = parse()
     assert (data.source, meta.preset, run.output_dir) == ("demo", "demo", "runs/demo")
     assert meta.embedded and meta.inner_lr == PRESETS["demo"]["inner_lr"]
-    assert parse("--data", "demo") == (dataclasses.replace(data, data="demo"), meta, run)
+    assert parse("--data", "demo") == (dataclasses.replace(data, data="demo"), meta, rewards, run)
     # Whatever is given wins, a preset too; an encoder of one's own may train on the demo.
     assert parse("--inner-lr", "3e-5")[1].inner_lr == 3e-5
     assert parse("--preset", "paper")[1].inner_lr == 3e-5
     assert not parse("--model", "ENCODER")[1].embedded
-    found = resolved(data, meta, run)
+    found = resolved(data, meta, rewards, run)
     assert (found["data"], found["model"], found["tokenizer"]) == ("demo", "demo", "demo")
     assert (found["demo_seed"], found["demo_label_noise"]) == (0, 0.0)
     assert found["pretrain_steps"] == RECIPE.pretrain_steps
@@ -254,7 +275,7 @@ def test_real_data_knows_nothing_of_the_demo():
 
 
 def test_debug_makes_a_tiny_demo():
-    data, meta, run = parse("--debug")
+    data, meta, _, run = parse("--debug")
     assert meta.preset == "debug" and meta.max_meta_steps == 3 and run.output_dir == "runs/demo"
     # Pretraining is run too, although the default is none.
     assert data.demo.scale < DemoGrid.scale and meta.num_pretrain_steps == 10
@@ -268,3 +289,27 @@ def test_help_lists_every_flag(launch):
     for flag in FLAGS:
         assert f"{flag} " in done.stdout or f"{flag}\n" in done.stdout, flag
     assert "default: None" not in done.stdout
+
+
+def test_flags_of_rewards_are_what_the_sampler_makes_of_them():
+    found = resolved(*parse(*NEEDED))
+    assert {name: found[name] for name in vars(RewardArguments())} == dict.fromkeys(
+        vars(RewardArguments())
+    )
+    learning = (*NEEDED, "--sampler", "multidds", "--dev-tlps", "qa_en")
+    data, meta, rewards, _ = parse(*learning, "--size-unit", "batches")
+    rewards.check_sampler(meta.sampler)
+    assert meta.unit == "batches" and meta.temperature is None
+    found = resolved(*parse(*learning))
+    assert found["size_unit"] == "examples"
+    assert {name: found[name] for name in DEFAULTS} == DEFAULTS
+    assert rewards.multidds("multidds") == MultiDDSConfig(lr=0.01)
+    chosen = rewards.rewards("multidds")
+    assert (chosen.dev_tlps, chosen.every, chosen.dropout) == ("qa_en", 10, False)
+    assert chosen.num_passes(24, 24) == 2 * 48
+    found = resolved(*parse(*learning, "--preset", "authors-code"))
+    assert (found["reward"], found["reward_batches"], found["epochs"]) == ("adam-delta", 1, 5.0)
+    assert found["size_unit"] == "batches"
+    rewards = parse(*learning, "--preset", "authors-code")[2].rewards("multidds")
+    assert rewards.num_passes(24, 5) == 24 + 24 * 5 and not rewards.halves
+    assert parse(*NEEDED, "--preset", "authors-code")[2] == RewardArguments()

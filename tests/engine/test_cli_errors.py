@@ -14,10 +14,11 @@ from metatlp.engine.args import MetaArguments, RunArguments
 from metatlp.engine.command_line import parse_flags
 from metatlp.engine.data_args import DataArguments
 from metatlp.engine.presets import preset_defaults
+from metatlp.engine.reward_args import RewardArguments
 from metatlp.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
-TYPES = (DataArguments, MetaArguments, RunArguments)
+TYPES = (DataArguments, MetaArguments, RewardArguments, RunArguments)
 DATA = ["--data-dir", "DATA"]
 NEEDED = [*DATA, "--model", "ENCODER"]
 SCALE = "must be above 0, and at most 1 for Table 1's sizes"
@@ -31,9 +32,12 @@ FLOATS += ("--weight-decay", "--epochs", "--tau")
 
 
 def parse(*argv):
-    return parse_flags(TYPES, preset_defaults, "description", argv)
+    parts = parse_flags(TYPES, preset_defaults, "description", argv)
+    parts[2].check_sampler(parts[1].sampler)
+    return parts
 
 
+LEARNS = "--sampler multidds --dev-tlps qa_en"
 LIMITS = "--qa-stride, --qa-query-length, --qa-answer-length: at least 1, not"
 BATCH = "write one number, or qa=8,nli=32 with each of qa, nli, pa, pos, ner at most once"
 # A line and its message; None where argparse words it, in words that vary between versions.
@@ -56,6 +60,26 @@ BAD = [
     ("--output-dir=", "--output-dir: the value is empty"),
     ("--resume=", "--resume: the value is empty"),
     ("--batch-size=", "--batch-size: the value is empty"),
+    # Rewards.
+    ("--dev-tlps qa_en", "--dev-tlps belongs to --sampler multidds"),
+    ("--sampler uniform --reward adam-delta", "--reward belongs to --sampler multidds"),
+    ("--dds-lr 0.1", "--dds-lr belongs to --sampler multidds"),
+    ("--reward-smoothing 0", "--reward-smoothing belongs to --sampler multidds"),
+    (
+        "--sampler multidds",
+        "--sampler multidds needs --dev-tlps: a target like qa_en, lang:hi or task:nli",
+    ),
+    ("--sampler multidds --dev-tlps=", "--dev-tlps: the value is empty"),
+    (f"{LEARNS} --tau 2", "--tau belongs to --sampler temp"),
+    (f"{LEARNS} --weights-file w.tsv", "--weights-file belongs to --sampler fixed"),
+    (f"{LEARNS} --reward-batches 0", "--reward-batches 0: must be 1 or more"),
+    (f"{LEARNS} --dds-every 0", "--dds-every 0: must be 1 or more"),
+    (f"{LEARNS} --dds-lr 0", "--dds-lr 0.0: must be positive and finite"),
+    (f"{LEARNS} --dds-lr nan", "--dds-lr nan: must be positive and finite"),
+    (f"{LEARNS} --dds-floor -1", "--dds-floor -1.0: must be from 0 to 1/n"),
+    (f"{LEARNS} --dds-floor nan", "--dds-floor nan: must be from 0 to 1/n"),
+    (f"{LEARNS} --reward-smoothing 1", "--reward-smoothing 1.0: must be at least 0 and below 1"),
+    ("--reward best --sampler multidds", None),
     # Choices and kinds of values.
     ("--sampler best", None),
     ("--data disk", None),
@@ -71,7 +95,7 @@ BAD = [
     # Samplers and the flags that are theirs.
     ("--tau 2 --sampler uniform", "--tau belongs to --sampler temp"),
     ("--sampler fixed --weights-file W --tau 1", "--tau belongs to --sampler temp"),
-    ("--size-unit batches --sampler uniform", "--size-unit belongs to --sampler temp"),
+    ("--size-unit batches --sampler uniform", "--size-unit belongs to --sampler temp, multidds"),
     ("--weights-file W", "--weights-file belongs to --sampler fixed"),
     ("--weights-file W --sampler uniform", "--weights-file belongs to --sampler fixed"),
     ("--sampler fixed", "--sampler fixed needs --weights-file"),

@@ -21,6 +21,10 @@ RUNS = {
         *("--reduce", "exact"),
     ],
     "reset": ["--inner-state", "reset", "--draw", "multinomial"],
+    "multidds": [
+        *("--sampler", "multidds", "--dev-tlps", "task:pos", "--dds-every", "3", "--dds-lr", "1"),
+        *("--reward-smoothing", "0.5", "--dds-baseline", "ema", "--reward-dropout", "on"),
+    ],
     "carry": ["--inner-state", "carry", "--draw", "systematic", "--idle-heads", "momentum"],
 }
 
@@ -90,8 +94,10 @@ def whole(tmp_path_factory, to_end, flags) -> Path:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_killed_at_a_random_moment(tmp_path, fork, to_end, flags, name):
-    arguments, whole, folder = [*flags, *RUNS[name]], tmp_path / "whole", tmp_path / "killed"
+def test_killed_at_a_random_moment(tmp_path, fork, to_end, grid_flags, meta_flags, name):
+    base = grid_flags if "multidds" in RUNS[name] else meta_flags
+    arguments = [*base, *EVERY, "--max-meta-steps", str(STEPS), *RUNS[name]]
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
     uninterrupted = fork([*arguments, "--output-dir", str(whole)])
     poll(lambda: (whole / "metrics.jsonl").exists())
     begun = time.monotonic()

@@ -10,6 +10,10 @@ from safetensors.torch import load_file
 
 WORLDS = (1, 2, 3, 4)
 STEPS = 6
+LEARNS = [
+    *("--sampler", "multidds", "--dev-tlps", "lang:en", "--dds-every", "2", "--dds-lr", "1"),
+    *("--reward-dropout", "on", "--reward-smoothing", "0.5"),
+]
 # name -> flags; every run of one world is made in a single launch.
 RUNS = {
     "average": ["--inner-state", "average", "--reduce", "exact"],
@@ -25,18 +29,25 @@ RUNS = {
     "exact": ["--inner-lr", "3e-5", "--reduce", "exact"],
     "fp32": ["--inner-lr", "3e-5", "--reduce", "fp32"],
     "bf16": ["--inner-state", "average", "--reduce", "bf16"],
+    "multidds": [*LEARNS, "--reduce", "exact", "--dds-baseline", "ema"],
+    "multidds-fp32": [*LEARNS, "--inner-lr", "3e-5", "--reward", "mean-of-cos"],
+    "adam-delta": [
+        *("--sampler", "multidds", "--dev-tlps", "pos_en,ner_en", "--dds-every", "3"),
+        *("--reward", "adam-delta", "--reward-batches", "1", "--reduce", "exact"),
+    ],
 }
 FILES = ("theta", "exp_avg", "exp_avg_sq", "velocity", "inner_steps")
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory, launch, meta_flags):
+def results(tmp_path_factory, launch, grid_flags, meta_flags):
     """(run, world) -> kind -> name -> tensor, and the metrics of each step."""
     folder = tmp_path_factory.mktemp("worlds")
     found = {}
     for world in WORLDS:
         runs = [
-            [*meta_flags, *flags, "--max-meta-steps", str(STEPS)]
+            [*(grid_flags if "multidds" in flags else meta_flags), *flags]
+            + ["--max-meta-steps", str(STEPS)]
             + ["--output-dir", str(folder / f"{name}-{world}")]
             for name, flags in RUNS.items()
         ]
@@ -59,7 +70,9 @@ def results(tmp_path_factory, launch, meta_flags):
 
 
 @pytest.mark.parametrize("world", WORLDS[1:])
-@pytest.mark.parametrize("name", ["average", "reset", "task-momentum", "idle"])
+@pytest.mark.parametrize(
+    "name", ["average", "reset", "task-momentum", "idle", "multidds", "adam-delta"]
+)
 def test_exact_gives_the_same_bits_on_any_number_of_ranks(results, name, world):
     one, other = results[name, 1][0], results[name, world][0]
     assert one.keys() == other.keys()
@@ -71,7 +84,8 @@ def test_exact_gives_the_same_bits_on_any_number_of_ranks(results, name, world):
 
 
 @pytest.mark.parametrize("world", WORLDS[1:])
-def test_exact_gives_the_same_losses_and_scores(results, world):
+@pytest.mark.parametrize("name", ["average", "multidds", "adam-delta"])
+def test_exact_gives_the_same_losses_rewards_and_scores(results, name, world):
     def comparable(records):
         slots = [
             [{k: v for k, v in slot.items() if k != "rank"} for slot in record.get("slots", [])]
@@ -80,7 +94,20 @@ def test_exact_gives_the_same_losses_and_scores(results, world):
         rest = [{k: v for k, v in r.items() if k not in ("slots", "seconds")} for r in records]
         return slots, rest
 
-    assert comparable(results["average", 1][1]) == comparable(results["average", world][1])
+    assert comparable(results[name, 1][1]) == comparable(results[name, world][1])
+
+
+@pytest.mark.parametrize("world", WORLDS[1:])
+def test_rewards_and_psi_are_the_same_up_to_the_order_of_sums(results, world):
+    one, other = (
+        [record for record in results["multidds-fp32", w][1] if "rewards" in record]
+        for w in (1, world)
+    )
+    assert [record["step"] for record in one] == [2, 4, 6]
+    for kind in ("rewards", "psi", "p"):
+        for before, after in zip(one, other, strict=True):
+            assert before[kind] == pytest.approx(after[kind], abs=1e-6), kind
+    assert one[0]["p"] != one[-1]["p"]
 
 
 @pytest.mark.parametrize("world", WORLDS[1:])

@@ -1,0 +1,41 @@
+"""The plug-in of docs/samplers.md: pasted from there and trained with."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# What a user's own script does: the plug-in, then train_meta's main.
+CALL = """
+import runpy, sys
+main = runpy.run_path({script!r})["main"]
+sys.exit(main({arguments!r}))
+"""
+
+
+def test_a_sampler_of_ones_own_learns_and_resumes(tmp_path, grid_flags):
+    text = (ROOT / "docs" / "samplers.md").read_text(encoding="utf-8")
+    (plug_in,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    flags = [*grid_flags, "--sampler", "greedy", "--dev-tlps", "pos_en", "--dds-every", "1"]
+
+    def train(folder, *more):
+        arguments = [*flags, "--output-dir", str(tmp_path / folder), *more]
+        code = plug_in + CALL.format(script=str(ROOT / "train_meta.py"), arguments=arguments)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        lines = (tmp_path / folder / "metrics.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    whole = train("whole", "--max-meta-steps", "4", "--save-every", "2", "--keep", "9")
+    updates = [record for record in whole if "rewards" in record]
+    assert [record["step"] for record in updates] == [1, 2, 3, 4]
+    best = max(updates[0]["rewards"], key=updates[0]["rewards"].get)
+    n = len(updates[0]["p"])
+    assert updates[0]["p"][best] == 0.5 + 0.5 / n and updates[0]["psi"] is None
+    resumed = train("whole", "--max-meta-steps", "4", "--resume",
+                    str(tmp_path / "whole" / "checkpoints" / "step_000002"))  # fmt: skip
+    assert [r["rewards"] for r in resumed if "rewards" in r] == [r["rewards"] for r in updates]
