@@ -134,17 +134,10 @@ def select(grid: Grid, selection: str) -> Grid:
     """
     if selection == "all":
         return grid
-    kind, colon, rest = selection.partition(":")
-    if colon and kind in ("task", "lang"):
-        names = _names(rest, f"--selection {kind}:")
-        choices = grid.tasks if kind == "task" else grid.languages
-        for name in names:
-            if name not in choices:
-                raise InputError(
-                    f"--selection: unknown {kind} '{name}'; choose from {', '.join(choices)}"
-                )
-        return Grid.of(tlp for tlp in grid.tlps if getattr(tlp, kind) in names)
-    if colon or "_" not in selection:
+    found = _of_kind(grid, selection, "--selection")
+    if found is not None:
+        return Grid.of(found)
+    if ":" in selection or "_" not in selection:
         raise InputError(
             f"--selection: cannot read '{selection}'; write all, task:pos,ner, lang:hi, "
             "or a list like qa_en,ner_hi"
@@ -172,28 +165,31 @@ def select_dev(with_dev: Iterable[TLP], grid: Grid, text: str) -> Grid:
         InputError: an unknown name, or a TLP without dev data, with the choices.
     """
     with_dev = set(with_dev)
-    kind, colon, rest = text.partition(":")
-    if colon and kind in ("task", "lang"):
-        names = _names(rest, f"--dev-tlps {kind}:")
-        choices = grid.tasks if kind == "task" else grid.languages
-        for name in names:
-            if name not in choices:
-                raise InputError(
-                    f"--dev-tlps: unknown {kind} '{name}'; choose from {', '.join(choices)}, or "
-                    "list TLPs"
-                )
-        wanted = [tlp for tlp in grid.tlps if getattr(tlp, kind) in names]
-    elif colon:
+    wanted = _of_kind(grid, text, "--dev-tlps")
+    if wanted is None and ":" in text:
         raise InputError(
             f"--dev-tlps: cannot read '{text}'; write lang:hi, task:nli, or a list like qa_en"
         )
-    else:
+    if wanted is None:
         wanted = [TLP.parse(name) for name in _names(text, "--dev-tlps")]
     for tlp in wanted:
         if tlp not in with_dev:
             there = ", ".join(map(str, Grid.of(with_dev).tlps)) or "nothing"
             raise InputError(f"--dev-tlps: no dev data for '{tlp}'; it was found for {there}")
     return Grid.of(wanted)
+
+
+def _of_kind(grid: Grid, text: str, flag: str) -> list[TLP] | None:
+    """The TLPs that `task:pos,ner` or `lang:hi` means; None for a text of another form."""
+    kind, colon, rest = text.partition(":")
+    if not colon or kind not in ("task", "lang"):
+        return None
+    names = _names(rest, f"{flag} {kind}:")
+    choices = grid.tasks if kind == "task" else grid.languages
+    for name in names:
+        if name not in choices:
+            raise InputError(f"{flag}: unknown {kind} '{name}'; choose from {', '.join(choices)}")
+    return [tlp for tlp in grid.tlps if getattr(tlp, kind) in names]
 
 
 def _names(text: str, flag: str) -> list[str]:

@@ -3,7 +3,15 @@
 import pytest
 
 from metatlp.errors import InputError
-from metatlp.grid import PAPER_SIZES, TLP, Grid, missing_from_paper, select, training_grid
+from metatlp.grid import (
+    PAPER_SIZES,
+    TLP,
+    Grid,
+    missing_from_paper,
+    select,
+    select_dev,
+    training_grid,
+)
 
 
 def grid_of(names: str) -> Grid:
@@ -99,3 +107,34 @@ def test_selection(selection, chosen):
 def test_selection_refuses(selection, message):
     with pytest.raises(InputError, match=message):
         select(grid_of("qa_en ner_hi"), selection)
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen"),
+    [
+        ("qa_en", "qa_en"),
+        ("ner_ta,qa_hi", "qa_hi ner_ta"),
+        ("lang:hi", "qa_hi ner_hi"),
+        ("task:qa,ner", "qa_en qa_hi ner_hi"),
+    ],
+)
+def test_dev_tlps(text, chosen):
+    with_dev = grid_of("qa_en qa_hi qa_ta ner_hi ner_ta").tlps
+    assert named(select_dev(with_dev, grid_of("qa_en qa_hi ner_hi"), text)) == chosen
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lang:ta", "--dev-tlps: unknown lang 'ta'; choose from en, hi"),
+        ("task:pos", "--dev-tlps: unknown task 'pos'; choose from qa, ner"),
+        ("task:ner", "--dev-tlps: no dev data for 'ner_hi'; it was found for qa_en"),
+        ("qa_hi", "--dev-tlps: no dev data for 'qa_hi'"),
+        ("target:qa_en", "--dev-tlps: cannot read 'target:qa_en'"),
+        ("qa_en,", "--dev-tlps: an empty name"),
+        ("english", "'english' is no task-language pair"),
+    ],
+)
+def test_dev_tlps_refuses(text, message):
+    with pytest.raises(InputError, match=message):
+        select_dev(grid_of("qa_en").tlps, grid_of("qa_en ner_hi"), text)
