@@ -14,8 +14,8 @@ from .fixed_point import largest_allowed, overflow
 # giving it back to the allocator after every pass costs more than the arithmetic.
 _CHUNK = 2**19
 # Elements that are summed in float32, before the sums are added in float64: torch.dot of 22M is off
-# by 1e-3, of 2**17 by 4e-7. A matrix product is worse: over 2**15 cosines of real gradients were off
-# by 5e-6.
+# by 1e-3, of 2**17 by 4e-7. A matrix product is worse: over 2**15, cosines of real gradients were
+# off by 5e-6.
 _DOT = 2**17
 _MATRIX = 2**13
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -18,26 +19,34 @@ def _needs_cuda():
 
 
 @pytest.fixture
-def theta(launch, meta_flags, tmp_path, monkeypatch):
-    def run(name: str, devices: str | None = None) -> dict[str, torch.Tensor]:
+def trained(launch, grid_flags, tmp_path, monkeypatch):
+    """theta, and the rewards of the update before the last step."""
+
+    def run(name: str, devices: str | None = None) -> tuple[dict[str, torch.Tensor], dict]:
         if devices is not None:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", devices)
-        flags = [*meta_flags, "--max-meta-steps", "3", "--inner-lr", "3e-5", "--dropout", "0"]
+        flags = [*grid_flags, "--max-meta-steps", "3", "--inner-lr", "3e-5", "--dropout", "0"]
+        flags += ["--sampler", "multidds", "--dev-tlps", "lang:en", "--dds-every", "2"]
         done = launch("train_meta.py", [*flags, "--output-dir", str(tmp_path / name)])
         assert done.returncode == 0, done.stderr[-4000:]
-        return load_file(tmp_path / name / "checkpoints" / "step_000003" / "theta.safetensors")
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        (update,) = [record for record in map(json.loads, lines) if "rewards" in record]
+        theta = tmp_path / name / "checkpoints" / "step_000003" / "theta.safetensors"
+        return load_file(theta), update["rewards"]
 
     return run
 
 
-def test_a_run_repeats_itself_bit_for_bit(theta):
-    first, again = theta("first"), theta("again")
+def test_a_run_repeats_itself_bit_for_bit(trained):
+    (first, rewards), (again, others) = trained("first"), trained("again")
     assert all(torch.equal(first[name], again[name]) for name in first)
+    assert rewards == others
 
 
-def test_a_gpu_and_the_cpu_agree(theta):
-    on_gpu = theta("gpu", os.environ.get("CUDA_VISIBLE_DEVICES", "0"))
-    on_cpu = theta("cpu", "")
+def test_a_gpu_and_the_cpu_agree(trained):
+    on_gpu, rewards = trained("gpu", os.environ.get("CUDA_VISIBLE_DEVICES", "0"))
+    on_cpu, others = trained("cpu", "")
+    assert rewards == pytest.approx(others, abs=1e-3)
     error = sum((on_gpu[n] - on_cpu[n]).double().square().sum() for n in on_cpu)
     norm = sum(on_cpu[n].double().square().sum() for n in on_cpu)
     # Other kernels, so other rounding, which AdamW turns into steps where a gradient is zero in

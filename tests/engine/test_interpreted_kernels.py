@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
 
-def test_exact_averages_have_the_same_bits(launch, meta_flags, tmp_path, monkeypatch):
-    """Betas 1 and 1/2 and a momentum of 7/8: the interpreter knows float32 scalars only."""
+def test_exact_averages_have_the_same_bits(launch, grid_flags, tmp_path, monkeypatch):
+    """And the rewards after them are the same but for the order of sums.
+
+    Betas 1 and 1/2 and a momentum of 7/8: the interpreter knows float32 scalars only.
+    """
 
     def theta(name: str) -> dict[str, torch.Tensor]:
         output = tmp_path / name
-        flags = [*meta_flags, "--reduce", "exact", "--max-meta-steps", "2"]
+        flags = [*grid_flags, "--reduce", "exact", "--max-meta-steps", "2"]
+        flags += ["--sampler", "multidds", "--dev-tlps", "lang:en", "--dds-every", "2"]
         flags += ["--outer-momentum", "0.875", "--outer-nesterov", "--output-dir", str(output)]
         done = launch("train_meta.py", flags)
         assert done.returncode == 0, done.stderr[-4000:]
@@ -28,6 +33,15 @@ def test_exact_averages_have_the_same_bits(launch, meta_flags, tmp_path, monkeyp
     interpreted = theta("triton")
     assert plain.keys() == interpreted.keys()
     assert all(torch.equal(plain[name], interpreted[name]) for name in plain)
+    expected = rewards(tmp_path / "plain")
+    assert len(expected) == 10 and rewards(tmp_path / "triton") == pytest.approx(expected, abs=1e-6)
+
+
+def rewards(output: Path) -> dict[str, float]:
+    """Of the only update."""
+    lines = (output / "metrics.jsonl").read_text().splitlines()
+    (update,) = [record for record in map(json.loads, lines) if "rewards" in record]
+    return update["rewards"]
 
 
 def who_ran_them(output: Path) -> str:
