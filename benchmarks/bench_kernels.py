@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from kernel_ops.adamw import adamw_case
+from kernel_ops.adamw import ONE_KERNEL, ONE_PASS, adamw_case
 from kernel_ops.apply import apply_case
 from kernel_ops.cases import COMPILED, Case, short
 from kernel_ops.check import build_block, build_vectors, errors, fill
@@ -137,10 +137,16 @@ def build_plans(arguments: KernelArguments, device: torch.device) -> Iterator[Pl
     for model, shapes in sizes.items():
         for dtype in arguments.dtypes.split(","):
             for case in build_cases(arguments.ops.split(","), DTYPES[dtype]):
-                ways = list(case.ways)
-                if COMPILED in ways and device.type == "cpu" and not arguments.compile:
-                    ways.remove(COMPILED)
+                ways = ways_on(device, case, arguments.compile)
                 yield fit(model, shapes, case, ways, free)
+
+
+def ways_on(device: torch.device, case: Case, compiling: bool) -> list[str]:
+    """Those that the device can do. On a CPU compiling takes time and a C++ compiler."""
+    if device.type == "cuda":
+        return list(case.ways)
+    left_out = {ONE_KERNEL} if compiling else {ONE_KERNEL, COMPILED, ONE_PASS}
+    return [way for way in case.ways if way not in left_out]
 
 
 def build_cases(ops: Sequence[str], dtype: torch.dtype) -> list[Case]:

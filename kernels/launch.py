@@ -23,6 +23,9 @@ _COSINE_ROWS = 32  # at once
 _GRAM_BLOCK = 2048  # all rows together: 16 bytes per thread in 16-bit precisions
 _GRAM_ROWS = 64  # at once
 _WARPS = 8
+# A thread's, all it can have, where vectors are not aligned alike: values pass between threads,
+# and without a limit ptxas spills some of apply_kernel's so that more programs run at once.
+_UNLIKE_REGISTERS = 255
 _PROGRAMS_PER_MULTIPROCESSOR = 8  # all its threads hold; a kernel's registers allow 2 to 6
 
 # The interpreter takes its time per block: longer blocks for long vectors. Three programs: each has
@@ -81,6 +84,7 @@ def apply_delta_(
 ) -> None:
     if not len(live):
         return
+    alike = _shift(start, live, total, velocity, working) is not None
     block, programs = _grid(len(live), live.device, _BLOCK)
     first, vectors = _aligned(start, live, total, velocity, working)
     with _on(live.device):
@@ -94,6 +98,7 @@ def apply_delta_(
             NESTEROV=nesterov,
             BLOCK=block,
             num_warps=_WARPS,
+            maxnreg=None if alike else _UNLIKE_REGISTERS,
             enable_fp_fusion=False,
         )
 
@@ -183,15 +188,22 @@ def _on(device: torch.device) -> AbstractContextManager[Any]:
 
 
 def _aligned(*vectors: Tensor | None) -> tuple[int, list[Tensor | None]]:
-    """How many elements before their first the vectors (or rows) begin at an aligned address, and
-    the vectors from there on: 0 and the vectors as they are unless the number is the same for all.
+    """The vectors (or rows) from an aligned address on, and how many elements that is before their
+    first: 0 and the vectors as they are if they are not aligned alike.
+    """
+    shift = _shift(*vectors) or 0
+    return shift, [None if vector is None else _earlier(vector, shift) for vector in vectors]
+
+
+def _shift(*vectors: Tensor | None) -> int | None:
+    """How many elements before its first each begins at an aligned address, in its own storage;
+    None unless the number is the same for all.
     """
     present = [vector for vector in vectors if vector is not None]
     before = {vector.data_ptr() // vector.element_size() % _ALIGNMENT for vector in present}
     if len(before) > 1 or any(vector.storage_offset() < max(before) for vector in present):
-        return 0, list(vectors)
-    shift = before.pop()
-    return shift, [None if vector is None else _earlier(vector, shift) for vector in vectors]
+        return None
+    return before.pop()
 
 
 def _earlier(vector: Tensor, elements: int) -> Tensor:

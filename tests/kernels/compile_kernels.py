@@ -26,6 +26,9 @@ from triton.runtime import driver
 
 from metatlp.kernels import launch, triton_kernels
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+from kernel_ops import adamw_triton  # noqa: E402
+
 P = 2**16 + 3
 F32, BF16, F16, I64 = torch.float32, torch.bfloat16, torch.float16, torch.int64
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
@@ -113,6 +116,7 @@ def launches() -> Iterator[Launch]:
     yield from moves()
     yield from applies()
     yield from reductions()
+    yield from adamw()
     yield from unaligned()
 
 
@@ -160,6 +164,17 @@ def reductions() -> Iterator[Launch]:
             yield f"gram of {number} {dtype}", run, sizes(dtype), []
 
 
+def adamw() -> Iterator[Launch]:
+    """The benchmark's candidate."""
+    yield "adamw", adamw_step(*(vector(F32) for _ in range(4))), [16], [12]
+
+
+def adamw_step(*vectors: torch.Tensor) -> Callable[[], object]:
+    """Of live, grad, exp_avg and exp_avg_sq."""
+    numbers = {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01}
+    return partial(adamw_triton.adamw_, *vectors, torch.zeros(()), torch.ones(()), **numbers)
+
+
 def unaligned() -> Iterator[Launch]:
     """Each kernel once with one vector that begins at another alignment, or rows that do."""
     aligned, odd = vector(F32), torch.zeros(P + 1)[1:]
@@ -169,9 +184,10 @@ def unaligned() -> Iterator[Launch]:
         "apply": partial(launch.apply_delta_, aligned, odd, aligned, *outer),
         "cosine_terms": partial(launch.cosine_terms, aligned.unsqueeze(0), odd),
         "gram": partial(launch.gram, torch.zeros(3, P)),
+        "adamw": adamw_step(odd, aligned, aligned, aligned),
     }
-    reads = {"accumulate": 3, "apply": 3, "cosine_terms": 2, "gram": 1}
-    writes = {"accumulate": 2, "apply": 4}
+    reads = {"accumulate": 3, "apply": 3, "cosine_terms": 2, "gram": 1, "adamw": 4}
+    writes = {"accumulate": 2, "apply": 4, "adamw": 3}
     for name, run in runs.items():
         yield f"unaligned {name}", run, [4 * reads[name]], [4 * writes.get(name, 0)]
 
@@ -194,9 +210,10 @@ def main(capability: int, file: Path) -> None:
     driver.set_active(Driver(capability))
     launch._grid = lambda length, device, block: (block, 1)  # as on CUDA, not as interpreted
     seen: list[dict[str, Any]] = []
-    for name, kernel in list(vars(triton_kernels).items()):
-        if name.endswith("_kernel"):
-            setattr(triton_kernels, name, Compiling(kernel, seen))
+    for module in (triton_kernels, adamw_triton):
+        for name, kernel in list(vars(module).items()):
+            if name.endswith("_kernel"):
+                setattr(module, name, Compiling(kernel, seen))
     found = {}
     for name, run, reads, writes in launches():
         seen.clear()

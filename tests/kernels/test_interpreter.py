@@ -12,7 +12,7 @@ import torch
 
 from metatlp.kernels import implementation
 
-FILES = ("by_hand", "against_float64", "fixed_point", "arguments", "same_bits")
+FILES = ("by_hand", "against_float64", "fixed_point", "arguments", "same_bits", "adamw_candidate")
 
 
 def test_on_the_cpu_plain_torch_does_the_work():
