@@ -43,6 +43,7 @@ from metatlp.engine.meta_step import meta_step
 from metatlp.engine.outputs import (
     evaluate,
     finish,
+    record_probabilities,
     record_step,
     record_update,
     resume,
@@ -211,12 +212,13 @@ def train(training: Training) -> bool:
     state, run = training.state, training.run
     training.stop.after_step()
     while state.step < training.num_steps:
-        # After the save, so that a run that goes on from there makes it up.
+        lr = linear_decay(training.meta.inner_lr, state.step, training.num_steps)
+        # After the save, so that a run that goes on from there makes them up.
         if run.eval_every and state.step and state.step % run.eval_every == 0:
             evaluate(training)
+        update_sampler(training, lr)
         queue = draw_queue(training)
         elapsed = timed()
-        lr = linear_decay(training.meta.inner_lr, state.step, training.num_steps)
         reports = meta_step(
             state.strategy,
             queue,
@@ -226,7 +228,6 @@ def train(training: Training) -> bool:
         )
         state.step += 1
         stopped = record_step(training, reports, lr, elapsed, training.stop.received)
-        update_sampler(training, lr)
         last = state.step == training.num_steps
         if last or stopped or (run.save_every and state.step % run.save_every == 0):
             save(training)
@@ -256,6 +257,9 @@ def update_sampler(training: Training, lr: float) -> None:
     """Lines 9 to 15 of Algorithm 1: rewards at the new theta, and probabilities to follow them."""
     state, rewards = training.state, training.rewards
     if rewards is None or state.step % rewards.config.every:
+        return
+    if state.step == 0:
+        record_probabilities(training)
         return
     elapsed = timed()
     report = rewards.measure(state.step // rewards.config.every, lr)

@@ -35,6 +35,7 @@ from metatlp.engine.flags import at_least, flag, flag_name
 from metatlp.errors import InputError
 from metatlp.grid import PAPER_LANGUAGES, TLP
 from metatlp.model.demo_encoder import build_encoder
+from metatlp.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
 NOISE_LANGUAGE = "xx"
@@ -136,25 +137,23 @@ def measured(run: Path, noise: TLP) -> dict[str, Any]:
         "updates": updates,
     }
     if updates:
-        real = [tlp for tlp in updates[0]["p"] if tlp.startswith(noise.task) and tlp != str(noise)]
-        # psi starts at the shares of the examples.
-        sizes = json.loads((run / "data.json").read_text())["splits"]["train"]
-        total = sum(split["examples"] for split in sizes.values())
-        first = {tlp: split["examples"] / total for tlp, split in sizes.items()}
-        ends = first, updates[-1]["p"]
+        own = [tlp for tlp in map(TLP.parse, updates[0]["p"]) if tlp.task == noise.task]
+        real = [str(tlp) for tlp in own if tlp != noise]
+        ends = next(record["p"] for record in records if "p" in record), updates[-1]["p"]
+        known = [u["reliability"] for u in updates if u["reliability"] is not None]
         found |= {
             "p": [p[str(noise)] for p in ends],
             "p_real": [statistics.fmean(p[t] for t in real) for p in ends],
             "reward": statistics.fmean(u["rewards"][str(noise)] for u in updates),
             "reward_real": statistics.fmean(u["rewards"][t] for u in updates for t in real),
-            "reliability": statistics.median(u["reliability"] for u in updates),
+            "reliability": statistics.median(known) if known else None,
         }
     return found
 
 
 def _mean_dev(dev: Mapping[str, Mapping[str, float]], task: str) -> float:
-    values = [v for tlp, v in dev.items() if tlp.startswith(task)]
-    return statistics.fmean(next(iter(v.values())) for v in values)
+    values = [scores for tlp, scores in dev.items() if TLP.parse(tlp).task == task]
+    return statistics.fmean(scores[TASKS[task].metric] for scores in values)
 
 
 def markdown(results: Mapping[str, Any]) -> str:
@@ -169,7 +168,8 @@ def markdown(results: Mapping[str, Any]) -> str:
         row = [run["way"], run["seed"], f"{run['drawn']:.4f}"]
         if "p" in run:
             row += [" to ".join(f"{p:.4f}" for p in run[key]) for key in ("p", "p_real")]
-            row += [f"{run[key]:.3f}" for key in ("reward", "reward_real", "reliability")]
+            row += [f"{run[key]:.3f}" for key in ("reward", "reward_real")]
+            row.append("-" if run["reliability"] is None else f"{run['reliability']:.3f}")
         else:
             row += ["fixed", "fixed", "-", "-", "-"]
         rows.append([*row, f"{100 * run['dev']:.1f}"])

@@ -57,7 +57,7 @@ def reward_update(work: Workload) -> dict[str, float]:
     """
     ours, clock = Ours(work, "fp32", "reset", Settings()), Clock(work.device)
     dev = {t: BatchStream(s.split, t, s.batch_size, seed=1) for t, s in work.streams.items()}
-    config = RewardConfig("", "cos-of-mean", 1, "all", dropout=False, every=1)
+    config = RewardConfig("cos-of-mean", 1, "all", dropout=False, every=1)
     found: dict[str, list[float]] = {}
     with Rewards(
         ours.inner_loop,

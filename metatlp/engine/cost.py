@@ -70,6 +70,14 @@ class Cost:
         return {k: width * self.num_parameters for k, width in self.bytes_per_parameter().items()}
 
     @property
+    def reward_communication(self) -> int:
+        """Bytes that each rank puts into the all-reduce of an update's rewards."""
+        if self.world == 1 or self.rewards is None or self.rewards.reward == "adam-delta":
+            return 0
+        width = 8 if self.config.reduce == "exact" else _FLOAT32
+        return width * (2 if self.rewards.halves else 1) * self.num_parameters
+
+    @property
     def communication(self) -> int:
         """Bytes that each rank puts into the all-reduces of one meta step."""
         if self.world == 1:

@@ -6,10 +6,10 @@ P: elements of the arena; K: batches per gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from types import TracebackType
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +17,7 @@ from metatlp.data.prefetch import EpisodeLoader
 from metatlp.data.streams import BatchStream
 from metatlp.engine.inner import backward
 from metatlp.grid import TLP
+from metatlp.kernels import gram
 from metatlp.model.arena import ALIGNMENT, Arena
 from metatlp.model.multitask import MultiTaskModel
 from metatlp.seeds import derive_seed
@@ -59,8 +60,8 @@ class Gradients:
         self._device = arena.live.device
         pin = self._device.type == "cuda"
         self._loader = EpisodeLoader(streams, padding, num_batches, len(streams) + 1, pin)
-        self._held: tuple[TLP, int] | None = None
-        self._batches: list[dict[str, Tensor]] = []
+        self._draw = -1
+        self._batches: dict[TLP, list[dict[str, Tensor]]] = {}
         self.passes = self.tokens = 0
 
     def schedule(self, tlps: list[TLP], draw: int) -> None:
@@ -73,16 +74,31 @@ class Gradients:
 
         With dropout, its masks depend on the seed, the TLP, the draw and the batch alone.
         """
-        if self._held != (tlp, draw):
-            self._held, self._batches = (tlp, draw), self._loader.take(tlp, draw)
+        batches = self._taken(tlp, draw)
         self._set_mode()
         for k in range(self.num_batches)[part]:
-            batch = self._batches[k]
+            batch = batches[k]
             there = {n: t.to(self._device, non_blocking=True) for n, t in batch.items()}
             torch.manual_seed(derive_seed(self.seed, self.name, draw, str(tlp), k))
             backward(self.model, tlp.task, there, self.autocast)
             self.passes += 1
             self.tokens += int(batch["attention_mask"].sum())
+
+    def fill(self, rows: Tensor, tlp: TLP, draw: int, parts: Sequence[slice]) -> None:
+        """Leave the sum of the gradients of each part of the K batches in a row of `rows`."""
+        for row, part in zip(rows, parts, strict=True):
+            self.arena.grad.zero_()
+            self.add(tlp, draw, part)
+            row.copy_(self.arena.grad)
+
+    def _taken(self, tlp: TLP, draw: int) -> list[dict[str, Tensor]]:
+        """The K batches, which are kept until the next draw."""
+        if self._draw != draw:
+            self._draw = draw
+            self._batches.clear()
+        if tlp not in self._batches:
+            self._batches[tlp] = self._loader.take(tlp, draw)
+        return self._batches[tlp]
 
     def _set_mode(self) -> None:
         self.model.train(self.dropout)
@@ -95,17 +111,6 @@ class Gradients:
     def close(self) -> None:
         """Stop the thread that builds batches."""
         self._loader.close()
-
-    def __enter__(self) -> Gradients:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def compared_spans(arena: Arena, parameters: str) -> list[slice]:
@@ -126,3 +131,17 @@ def compared_spans(arena: Arena, parameters: str) -> list[slice]:
         else:
             spans.append(slice(place.start, place.stop))
     return spans
+
+
+def inner_products(rows: Tensor, spans: Sequence[slice]) -> np.ndarray:
+    """(n, n) float64 inner products of n rows (n, P), of what the spans hold."""
+    found: np.ndarray = torch.stack([gram(rows[:, span]) for span in spans]).sum(0).cpu().numpy()
+    return found
+
+
+def cosines(products: np.ndarray) -> np.ndarray:
+    """(n, n) from inner products; NaN where a vector is zero or not finite."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        norms = np.sqrt(np.diag(products))
+        found: np.ndarray = products / norms[:, None] / norms[None, :]
+    return found

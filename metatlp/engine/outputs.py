@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
+from typing import Any
 
 from metatlp.engine import checkpoint
 from metatlp.engine.build import export_models
@@ -62,29 +63,45 @@ def record_step(
 
 def record_update(training: Training, report: RewardReport, seconds: float) -> None:
     """Write what the sampler was given, and what it made of it."""
-    sampler, arms = training.state.sampler, training.grid_data.grid.tlps
-
-    def named(values: Iterable[float]) -> dict[str, float]:
-        return {str(tlp): float(value) for tlp, value in zip(arms, values, strict=True)}
-
-    psi, p, rewards = sampler.psi, named(sampler.probs()), named(report.rewards)
+    if training.run.debug:
+        check_invariants(training.state.strategy, training.model)
+    rewards, now = _by_tlp(training, report.rewards), _probabilities(training)
     training.log.record(
         {
             "step": training.state.step,
             "seconds": seconds,
-            "passes": report.passes,
+            "passes": sum(report.passes),
+            "passes_by_rank": report.passes,
             "tokens": report.tokens,
             "rewards": rewards,
             "reliability": report.reliability,
-            "p": p,
-            "psi": None if psi is None else named(psi),
+            "reliability_within_tasks": report.reliability_within_tasks,
+            **now,
             "norms": _finite(report.norms),
             "dev_norms": _finite(report.dev_norms),
             "unusable": report.unusable,
         }
     )
-    curves = {f"reward/{k}": v for k, v in rewards.items()} | {f"p/{k}": v for k, v in p.items()}
+    curves = {f"reward/{tlp}": value for tlp, value in rewards.items()}
+    curves |= {f"p/{tlp}": value for tlp, value in now["p"].items()}
     training.log.track(training.state.step, curves)
+
+
+def record_probabilities(training: Training) -> None:
+    """Write what a sampler that learns begins with."""
+    training.log.record({"step": training.state.step, "seconds": 0.0, **_probabilities(training)})
+
+
+def _probabilities(training: Training) -> dict[str, Any]:
+    """p and psi by TLP; psi is None where the sampler has none."""
+    sampler = training.state.sampler
+    psi = None if sampler.psi is None else _by_tlp(training, sampler.psi)
+    return {"p": _by_tlp(training, sampler.probs()), "psi": psi}
+
+
+def _by_tlp(training: Training, values: Iterable[float]) -> dict[str, float]:
+    arms = training.grid_data.grid.tlps
+    return {str(tlp): float(value) for tlp, value in zip(arms, values, strict=True)}
 
 
 def _finite(numbers: Mapping[str, float]) -> dict[str, float | None]:

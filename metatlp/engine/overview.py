@@ -153,11 +153,12 @@ def cost_lines(cost: Cost) -> list[str]:
     """Model size, memory by parts, and communication."""
     parts = ", ".join(f"{part} {_size(n)}" for part, n in cost.memory().items())
     per_parameter = sum(cost.bytes_per_parameter().values())
+    update = f"; {_size(cost.reward_communication)} into that of an update of the sampler"
     return [
         f"memory per process: {_size(sum(cost.memory().values()))} + activations = "
         f"{cost.num_parameters:,} parameters * {per_parameter} bytes ({parts})",
         f"communication: {_size(cost.communication)} per process into the all-reduces of a meta "
-        "step",
+        f"step{update if cost.rewards else ''}",
     ]
 
 

@@ -48,6 +48,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 # What authors-code adds with --sampler multidds.
 AUTHORS_MULTIDDS = {"epochs": 5.0, "reward": "adam-delta", "reward_batches": 1}
+# What debug adds with a sampler that learns: it has but three meta steps.
+DEBUG_LEARNING = {"dds_every": 1}
 # What --debug adds on the demo: grid and encoder are made in seconds, and pretraining is tried out,
 # although the encoder's default has none.
 TINY_DEMO = {"demo_scale": 0.0005}
@@ -83,4 +85,6 @@ def preset_defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:
         values |= AUTHORS_MULTIDDS
     if sampler in SAMPLERS and not SAMPLERS[sampler].uses_sizes:
         values.pop("size_unit", None)
+    if preset == "debug" and sampler in SAMPLERS and SAMPLERS[sampler].learns:
+        values |= DEBUG_LEARNING
     return values

@@ -33,6 +33,8 @@ def saved_arguments(
             may lie elsewhere now.
     """
     values = {**saved.state["arguments"], **replaced}
+    # Of the sampler nothing is needed, and one of the user's own may not be known here.
+    values |= {"sampler": "uniform", "tau": None, "size_unit": None, "weights_file": None}
     if values["model"] == "demo":
         # What `args.resolved` wrote for the demo's own encoder.
         values |= {"model": None, "tokenizer": None}

@@ -14,20 +14,22 @@ from metatlp.engine.flags import at_least, flag, flag_name
 from metatlp.errors import InputError
 from metatlp.sampling import SAMPLERS, MultiDDSConfig
 
+# Of psi's update; the others are of the rewards, which every sampler that learns is given.
+_MULTIDDS: dict[str, Any] = {
+    "dds_lr": MultiDDSConfig.lr,
+    "dds_update": MultiDDSConfig.update,
+    "dds_floor": MultiDDSConfig.floor,
+    "dds_baseline": MultiDDSConfig.baseline,
+    "reward_smoothing": MultiDDSConfig.smoothing,
+}
 DEFAULTS: dict[str, Any] = {
     "reward": "cos-of-mean",
     "reward_batches": 2,
     "reward_params": "all",
     "reward_dropout": "off",
     "dds_every": 10,
-    "dds_lr": 0.01,
-    "dds_update": "sum",
-    "dds_floor": 0.0,
-    "dds_baseline": "none",
-    "reward_smoothing": 0.0,
+    **_MULTIDDS,
 }
-# Of psi's update; the others are of the rewards, which every sampler that learns is given.
-_MULTIDDS = frozenset({"dds_lr", "dds_update", "dds_floor", "dds_baseline", "reward_smoothing"})
 
 
 def _flag(help_text: str, name: str) -> Any:
@@ -39,7 +41,6 @@ class RewardConfig:
     """What a run measures, and when.
 
     Attributes:
-        dev_tlps: D_dev, as the user wrote it.
         reward: `cos-of-mean`, `mean-of-cos` or `adam-delta`.
         batches: K.
         parameters: `all` or `encoder`.
@@ -47,7 +48,6 @@ class RewardConfig:
         every: meta steps between two updates.
     """
 
-    dev_tlps: str
     reward: str
     batches: int
     parameters: str
@@ -147,7 +147,6 @@ class RewardArguments:
         if self.dev_tlps is None:
             return None
         return RewardConfig(
-            dev_tlps=self.dev_tlps,
             reward=values["reward"],
             batches=values["reward_batches"],
             parameters=values["reward_params"],

@@ -23,19 +23,23 @@ from torch import Tensor
 
 from metatlp.data.streams import BatchStream
 from metatlp.engine.adam_delta import AdamDelta
-from metatlp.engine.gradients import Gradients, compared_spans
+from metatlp.engine.gradients import Gradients, compared_spans, cosines, inner_products
 from metatlp.engine.inner import InnerLoop
 from metatlp.engine.placement import Placement
 from metatlp.engine.plan import Slot, assign
+from metatlp.engine.reliability import split_half, split_half_within_tasks
 from metatlp.engine.reward_args import RewardConfig
 from metatlp.grid import TLP
-from metatlp.kernels import accumulate_delta_, gram
+from metatlp.kernels import accumulate_delta_
 from metatlp.tasks.task import Padding
 
-# Norms of gradients that count; others are taken for zero, or for not finite. Sums of these fit in
-# the fixed point, and their inverses in float32.
-SMALLEST_NORM, LARGEST_NORM = 2.0**-60, 2.0**20
-_EXPONENT = 42
+# Norms of the sum over K batches that count; others are taken for zero, or for not finite. In
+# between, squares and inverses fit in float32, and sums of gradients in the fixed point.
+SMALLEST_NORM, LARGEST_NORM = 2.0**-40, 2.0**14
+_EXPONENT = 48
+# In the fixed point every element is rounded to 2**-49 at most: what a gradient's norm must exceed
+# sqrt(P) * 2**-48 by, so that its direction is right to 3e-5.
+_MARGIN = 2.0**14
 _PIECE = 2**24  # elements added at once
 
 
@@ -45,20 +49,22 @@ class RewardReport:
 
     Attributes:
         rewards: (n,) float64, finite.
-        reliability: `split_half` of the rewards; None where there are no halves.
+        reliability, reliability_within_tasks: `split_half` and `split_half_within_tasks` of the
+            rewards; None where there are no halves.
         norms: training TLP -> 2-norm of its gradient (of its step, for adam-delta).
         dev_norms: dev TLP -> the same; empty for adam-delta.
         unusable: TLPs whose gradient was zero or not finite, with how often: their cosines are 0.
-        passes: backward passes of all ranks.
-        tokens: real tokens in them.
+        passes: backward passes of each rank.
+        tokens: real tokens in all of them.
     """
 
     rewards: np.ndarray
     reliability: float | None
+    reliability_within_tasks: float | None
     norms: dict[str, float]
     dev_norms: dict[str, float]
     unusable: dict[str, int]
-    passes: int
+    passes: list[int]
     tokens: int
 
 
@@ -108,8 +114,8 @@ class Rewards:
             )
             for name, streams in (("reward train", train), ("reward dev", dev))
         )
-        halves = config.batches // 2
-        self.parts = [slice(0, halves), slice(halves, None)] if config.halves else [slice(None)]
+        half = config.batches // 2
+        self.parts = [slice(0, half), slice(half, None)] if config.halves else [slice(None)]
         self._unusable: list[str] = []
 
     def close(self) -> None:
@@ -150,16 +156,18 @@ class Rewards:
         tokens = self.train.tokens + self.dev.tokens - before[1]
         gathered = self.placement.gather([(found, norms, self._unusable, passes, tokens)])
         everything = {name: one for part in gathered for name, one in part[0].items()}
-        in_order = [everything[str(tlp)] for tlp in self.train.costs]
+        of_tlp = {tlp: everything[str(tlp)] for tlp in self.train.costs}
+        halves = {tlp: one.halves for tlp, one in of_tlp.items() if one.halves is not None}
         dev_norms = {name: norm for part in gathered for name, norm in part[1].items()}
         unusable = [name for part in gathered for name in part[2]]
         return RewardReport(
-            rewards=np.array([one.reward for one in in_order]),
-            reliability=split_half([one.halves for one in in_order if one.halves is not None]),
-            norms={str(tlp): everything[str(tlp)].norm for tlp in self.train.costs},
+            rewards=np.array([one.reward for one in of_tlp.values()]),
+            reliability=split_half(halves),
+            reliability_within_tasks=split_half_within_tasks(halves),
+            norms={str(tlp): one.norm for tlp, one in of_tlp.items()},
             dev_norms={str(t): dev_norms[str(t)] for t in self.dev.costs if str(t) in dev_norms},
             unusable={name: unusable.count(name) for name in sorted(set(unusable))},
-            passes=sum(part[3] for part in gathered),
+            passes=[part[3] for part in gathered],
             tokens=sum(part[4] for part in gathered),
         )
 
@@ -180,13 +188,17 @@ class Rewards:
         own = self._own(self.dev.costs)
         self.dev.schedule(own, update)
         for tlp in own:
-            self._halves(rows, self.dev, tlp, update)
-            norm = _root(self._products(rows[h:]).sum())
+            self.dev.fill(rows[h:], tlp, update, self.parts)
+            products = inner_products(rows[h:], self.spans)
+            norm = _root(products.sum())
             norms[str(tlp)] = norm / self.config.batches
-            if self._usable(norm, f"dev {tlp}"):
-                each = norm if self.config.reward == "mean-of-cos" else self.config.batches
-                for half in range(h):
-                    self._add(sums[half], rows[h + half], 1 / (d * each))
+            if not self._usable(products, self._smallest_dev(), f"dev {tlp}"):
+                continue
+            if self.config.reward == "mean-of-cos":
+                rows[h:].mul_(1 / norm)
+            share = d if self.config.reward == "mean-of-cos" else d * self.config.batches
+            for half in range(h):
+                self._add(sums[half], rows[h + half], 1 / share)
         if self.placement.world > 1:
             dist.all_reduce(sums)
         if self.exact:
@@ -202,37 +214,33 @@ class Rewards:
             rows: (2h, P) of _dev_direction.
         """
         h, batches = len(self.parts), self.config.batches
-        self._halves(rows, self.train, tlp, update)
-        products = self._products(rows)
-        own = _root(products[h:, h:].sum())
-        if not self._usable(own, str(tlp)):
-            return _Found(0.0, own / batches, (0.0, 0.0) if h > 1 else None)
-        dev = _root(products[:h, :h].sum())
+        self.train.fill(rows[h:], tlp, update, self.parts)
+        products = inner_products(rows, self.spans)
+        own, dev = _root(products[h:, h:].sum()), _root(products[:h, :h].sum())
+        if not self._usable(products[h:, h:], SMALLEST_NORM, str(tlp)) or not dev:
+            return _Found(0.0, own / batches)
         # u is a mean of unit vectors: the mean of the cosines is not divided by its norm.
         scale = own if self.config.reward == "mean-of-cos" else own * dev
-        reward = products[:h, h:].sum() / scale if dev else 0.0
-        halves = [_cosine(products, half, h + half) for half in range(h)]
-        return _Found(reward, own / batches, (halves[0], halves[1]) if h > 1 else None)
+        reward = products[:h, h:].sum() / scale
+        of_halves = np.nan_to_num(np.diag(cosines(products)[:h, h:]))
+        return _Found(reward, own / batches, tuple(of_halves) if h > 1 else None)
 
-    def _halves(self, rows: Tensor, gradients: Gradients, tlp: TLP, update: int) -> None:
-        """Leave the sum of the gradients of each half of the batches in the last h rows."""
-        h = len(self.parts)
-        for half, part in enumerate(self.parts):
-            self.arena.grad.zero_()
-            gradients.add(tlp, update, part)
-            rows[h + half].copy_(self.arena.grad)
-
-    def _products(self, rows: Tensor) -> np.ndarray:
-        """Inner products of rows, of the parameters that count; float64."""
-        products = [gram(rows[:, span]) for span in self.spans]
-        found: np.ndarray = torch.stack(products).sum(0).cpu().numpy()
-        return found
-
-    def _usable(self, norm: float, name: str) -> bool:
-        usable = SMALLEST_NORM < norm < LARGEST_NORM
+    def _usable(self, products: np.ndarray, smallest: float, name: str) -> bool:
+        """Whether a gradient counts, by the (h, h) inner products of its parts."""
+        norm, parts = _root(products.sum()), np.sqrt(np.diag(products))
+        # Parts that all but cancel are too large for the fixed point once the norm is 1.
+        limit = LARGEST_NORM * min(1.0, norm)
+        usable = smallest < norm and bool(np.all(parts < limit))
         if not usable:
             self._unusable.append(name)
         return usable
+
+    def _smallest_dev(self) -> float:
+        """Under mean-of-cos gradients have norm 1 before they are rounded to the fixed point."""
+        if not self.exact or self.config.reward == "mean-of-cos":
+            return SMALLEST_NORM
+        share = len(self.dev.costs) * self.config.batches
+        return _MARGIN * math.sqrt(len(self.arena)) * 2.0**-_EXPONENT * share
 
     def _add(self, total: Tensor, row: Tensor, weight: float) -> None:
         zeros = torch.zeros(min(len(row), _PIECE), device=row.device)
@@ -245,52 +253,24 @@ class Rewards:
         adam = AdamDelta(self.inner_loop, self.theta, self.spans)
         dev = list(self.dev.costs)
         found = {}
+        self.dev.schedule(dev, update)
         for tlp in own:
-            self.dev.schedule(dev, update)
             terms = adam.cosines(
                 partial(self.train.add, tlp, update),
                 [partial(self.dev.add, other, update) for other in dev],
                 lr,
             )
-            # dot, |step on the training TLP|^2, |step on the dev TLP|^2
-            values = [term.tolist() for term in terms]
-            cosines = [self._delta_cosine(value, str(tlp)) for value in values]
-            found[str(tlp)] = _Found(sum(cosines) / len(dev), math.sqrt(values[0][1]))
+            sums = 0.0
+            for other, term in zip(dev, terms, strict=True):
+                # The norms are those of the steps on the training TLP and on the dev TLP.
+                dot, first, second = term.tolist()
+                if 0 < first * second < math.inf:
+                    sums += dot / math.sqrt(first * second)
+                else:
+                    trained = 0 < first < math.inf
+                    self._unusable.append(f"dev {other}" if trained else str(tlp))
+            found[str(tlp)] = _Found(sums / len(dev), math.sqrt(first))
         return found
-
-    def _delta_cosine(self, terms: list[float], name: str) -> float:
-        dot, first, second = terms
-        scale = math.sqrt(first) * math.sqrt(second)
-        if not (scale > 0 and math.isfinite(scale)):
-            self._unusable.append(name)
-            return 0.0
-        return dot / scale
-
-
-def split_half(halves: Sequence[tuple[float, float]]) -> float | None:
-    """Split-half reliability of rewards: the correlation r of the TLPs' rewards from two disjoint
-    halves of the batches, stepped up to the whole by Spearman and Brown's 2r / (1 + r).
-
-    For negative r the formula is 2r / (1 + |r|), which stays above -1.
-
-    Args:
-        halves: (n, 2).
-
-    Returns:
-        None for fewer than three TLPs, or halves that are constant.
-    """
-    if len(halves) < 3:
-        return None
-    first, second = np.array(halves).T
-    if not (first.std() > 0 and second.std() > 0):
-        return None
-    r = float(np.corrcoef(first, second)[0, 1])
-    return 2 * r / (1 + abs(r))
-
-
-def _cosine(products: np.ndarray, i: int, j: int) -> float:
-    scale = math.sqrt(products[i, i]) * math.sqrt(products[j, j])
-    return float(products[i, j] / scale) if 0 < scale < math.inf else 0.0
 
 
 def _root(square: float) -> float:

@@ -13,25 +13,24 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from metatlp.data.streams import BatchStream
 from metatlp.engine import checkpoint
 from metatlp.engine.demo import build_demo
-from metatlp.engine.gradients import Gradients, compared_spans
+from metatlp.engine.gradients import Gradients, compared_spans, cosines, inner_products
 from metatlp.engine.grid_data import load_dev
 from metatlp.engine.placement import Placement, start
 from metatlp.engine.reopen import load_theta, saved_arguments
 from metatlp.errors import InputError
 from metatlp.grid import TLP
-from metatlp.kernels import gram
 from metatlp.model.multitask import load_tokenizer
 from metatlp.report.figure import load_pyplot
 from metatlp.script import ScriptParser, exit_code
@@ -62,29 +61,24 @@ class Affinity:
     @classmethod
     def of(cls, products: np.ndarray, num_batches: int) -> Affinity:
         """From the inner products of 2n vectors: for each TLP the summed gradients of the first
-        half of its batches, then for each those of the second.
+        half of its batches, and of the second.
 
         Args:
             products: (2n, 2n) float64.
             num_batches: K.
         """
         n = len(products) // 2
+        halves = [*range(0, 2 * n, 2), *range(1, 2 * n, 2)]
+        products = products[np.ix_(halves, halves)]
         first, cross, second = products[:n, :n], products[:n, n:], products[n:, n:]
         whole = first + cross + cross.T + second
-        norms = np.sqrt(np.maximum(np.diag(products), 0))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return cls(
-                cosines=_normalised(whole),
-                noise=np.abs(_normalised(first) - _normalised(second)) / 2,
-                stability=np.diag(cross) / norms[:n] / norms[n:],
-                norms=np.sqrt(np.diag(whole)) / num_batches,
-            )
-
-
-def _normalised(products: np.ndarray) -> np.ndarray:
-    norms = np.sqrt(np.diag(products))
-    cosines: np.ndarray = products / norms[:, None] / norms[None, :]
-    return cosines
+        of_halves = cosines(products)
+        return cls(
+            cosines=cosines(whole),
+            noise=np.abs(of_halves[:n, :n] - of_halves[n:, n:]) / 2,
+            stability=np.diag(of_halves[:n, n:]),
+            norms=np.sqrt(np.maximum(np.diag(whole), 0)) / num_batches,
+        )
 
 
 def main(argv: Sequence[str]) -> int:
@@ -164,7 +158,13 @@ def measure(
     sizes, seed = data.batch_sizes(), derive_seed(meta.seed, "affinity")
     streams = {t: BatchStream(s, t, sizes[t.task], seed) for t, s in splits.items()}
     order = list(splits)
-    rows = torch.empty(2 * len(order), len(arena), device=placement.device)
+    for tlp, stream in streams.items():
+        if num_batches > stream.batches_per_epoch:
+            raise InputError(
+                f"--dev-batches {num_batches}: {tlp} has dev data for {stream.batches_per_epoch}; "
+                "the two halves would hold the same examples"
+            )
+    rows = torch.empty(len(order), 2, len(arena), device=placement.device)
     gradients = Gradients(
         "affinity",
         model,
@@ -177,22 +177,12 @@ def measure(
         autocast=placement.accelerator.autocast,
     )
     halves = slice(0, num_batches // 2), slice(num_batches // 2, None)
-    try:
+    with closing(gradients):
         gradients.schedule(order, 0)
-        for i, tlp in enumerate(tqdm(order, "gradients", leave=False)):
-            for half, part in enumerate(halves):
-                arena.grad.zero_()
-                gradients.add(tlp, 0, part)
-                rows[half * len(order) + i].copy_(arena.grad)
-    finally:
-        gradients.close()
-    products = sum(_products(rows[:, span]) for span in compared_spans(arena, parameters))
-    return order, Affinity.of(np.asarray(products), num_batches)
-
-
-def _products(rows: Tensor) -> np.ndarray:
-    products: np.ndarray = gram(rows).cpu().numpy()
-    return products
+        for of_tlp, tlp in zip(rows, tqdm(order, "gradients", leave=False), strict=True):
+            gradients.fill(of_tlp, tlp, 0, halves)
+    products = inner_products(rows.flatten(0, 1), compared_spans(arena, parameters))
+    return order, Affinity.of(products, num_batches)
 
 
 def table(names: Sequence[str], affinity: Affinity) -> list[str]:

@@ -3,12 +3,13 @@
     python -m metatlp.report.sampler --run runs/meta
 
 Reads metrics.jsonl, prints the last update and draws all of them.
-n: TLPs; u: updates.
+Reliabilities are medians over the updates. n: TLPs; u: updates.
 """
 
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ PROGRAM = "python -m metatlp.report.sampler"
 CURVES = {"psi": "psi", "p": "probability", "rewards": "reward"}
 STYLES = ("-", "--", ":", "-.")
 
-Update = dict[str, Any]
+Record = dict[str, Any]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -42,11 +43,11 @@ def run(argv: Sequence[str]) -> None:
     parser.add_argument("--output", help="the figure, .png or .svg [RUN/sampler.png]")
     flags = parser.parse_args(argv)
     pyplot = load_pyplot()
-    updates = read_updates(Path(flags.run) / "metrics.jsonl")
-    for line in table(updates):
+    records = read_records(Path(flags.run) / "metrics.jsonl")
+    for line in table([record for record in records if "rewards" in record]):
         print(line)
     output = Path(flags.output or Path(flags.run) / "sampler.png")
-    figure = draw(pyplot, updates)
+    figure = draw(pyplot, records)
     try:
         figure.savefig(output, dpi=150, bbox_inches="tight")
     except (OSError, ValueError) as error:
@@ -55,8 +56,9 @@ def run(argv: Sequence[str]) -> None:
     print(f"wrote {output}")
 
 
-def read_updates(metrics: Path) -> list[Update]:
-    """The records of the sampler's updates, in order.
+def read_records(metrics: Path) -> list[Record]:
+    """The records of the sampler's probabilities, in order: at the start, and after each update,
+    which has rewards too.
 
     Raises:
         InputError: the file cannot be read, a line of it is no record, or it has no update.
@@ -69,16 +71,16 @@ def read_updates(metrics: Path) -> list[Update]:
                     record = json.loads(line)
                 except ValueError as error:
                     raise InputError(f"{metrics}:{number}: {error}") from error
-                if "rewards" in record:
+                if "p" in record:
                     found.append(record)
     except OSError as error:
         raise InputError(f"--run: {metrics}: {error.strerror}") from error
-    if not found:
+    if not any("rewards" in record for record in found):
         raise InputError(f"--run: {metrics} has no update of a sampler that learns")
     return found
 
 
-def table(updates: Sequence[Update]) -> list[str]:
+def table(updates: Sequence[Record]) -> list[str]:
     """The last update: a line per TLP, the likeliest first."""
     last = updates[-1]
     lines = [
@@ -91,26 +93,27 @@ def table(updates: Sequence[Update]) -> list[str]:
         lines.append(
             f"{tlp:<8}{last['p'][tlp]:>8.4f}{psi:>9}{last['rewards'][tlp]:>9.3f}{mean:>13.3f}"
         )
-    known = [update["reliability"] for update in updates if update["reliability"] is not None]
-    if known:
-        middle = sorted(known)[len(known) // 2]
-        lines.append(f"split-half reliability of an update's rewards: median {middle:.2f}")
+    for key, where in (("reliability", ""), ("reliability_within_tasks", " within tasks")):
+        known = [u[key] for u in updates if u.get(key) is not None]
+        if known:
+            middle = statistics.median(known)
+            lines.append(f"split-half reliability of an update's rewards{where}: {middle:.2f}")
     return lines
 
 
-def draw(pyplot: Any, updates: Sequence[Update]) -> Any:
+def draw(pyplot: Any, records: Sequence[Record]) -> Any:
     """A panel each for psi (if there is one), p and the rewards; a colour per task, a style per
     language."""
-    curves = {key: title for key, title in CURVES.items() if updates[0][key] is not None}
+    curves = {key: title for key, title in CURVES.items() if records[-1][key] is not None}
     figure, panels = pyplot.subplots(1, len(curves), figsize=(5 * len(curves), 4.5))
-    steps = [update["step"] for update in updates]
-    tlps = [TLP.parse(name) for name in updates[0]["p"]]
+    tlps = [TLP.parse(name) for name in records[-1]["p"]]
     languages = list(dict.fromkeys(tlp.lang for tlp in tlps))
     for axes, (key, title) in zip(panels, curves.items(), strict=True):
+        shown = [record for record in records if key in record]
         for tlp in tlps:
             axes.plot(
-                steps,
-                [update[key][str(tlp)] for update in updates],
+                [record["step"] for record in shown],
+                [record[key][str(tlp)] for record in shown],
                 color=f"C{TASK_CODES.index(tlp.task)}",
                 linestyle=STYLES[languages.index(tlp.lang) % len(STYLES)],
                 marker="." if languages.index(tlp.lang) >= len(STYLES) else None,

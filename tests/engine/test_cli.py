@@ -305,7 +305,7 @@ def test_flags_of_rewards_are_what_the_sampler_makes_of_them():
     assert {name: found[name] for name in DEFAULTS} == DEFAULTS
     assert rewards.multidds("multidds") == MultiDDSConfig(lr=0.01)
     chosen = rewards.rewards("multidds")
-    assert (chosen.dev_tlps, chosen.every, chosen.dropout) == ("qa_en", 10, False)
+    assert (chosen.reward, chosen.every, chosen.dropout) == ("cos-of-mean", 10, False)
     assert chosen.num_passes(24, 24) == 2 * 48
     found = resolved(*parse(*learning, "--preset", "authors-code"))
     assert (found["reward"], found["reward_batches"], found["epochs"]) == ("adam-delta", 1, 5.0)
@@ -313,3 +313,5 @@ def test_flags_of_rewards_are_what_the_sampler_makes_of_them():
     rewards = parse(*learning, "--preset", "authors-code")[2].rewards("multidds")
     assert rewards.num_passes(24, 5) == 24 + 24 * 5 and not rewards.halves
     assert parse(*NEEDED, "--preset", "authors-code")[2] == RewardArguments()
+    assert resolved(*parse(*learning, "--debug"))["dds_every"] == 1
+    assert resolved(*parse(*NEEDED, "--debug"))["dds_every"] is None

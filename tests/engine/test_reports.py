@@ -17,7 +17,7 @@ def learned(tmp_path_factory, launch, grid_flags):
     """A run with MultiDDS."""
     folder = tmp_path_factory.mktemp("learned") / "run"
     flags = ["--sampler", "multidds", "--dev-tlps", "lang:en", "--dds-every", "2"]
-    flags += ["--max-meta-steps", "4", "--output-dir", str(folder)]
+    flags += ["--max-meta-steps", "5", "--output-dir", str(folder)]
     done = launch("train_meta.py", [*grid_flags, *flags], 1)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
@@ -25,7 +25,7 @@ def learned(tmp_path_factory, launch, grid_flags):
 
 def test_affinities_by_hand():
     # Halves of two TLPs, K = 2: (1, 0) and (1, 1); (0, 2) and (2, 0).
-    halves = np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0], [2.0, 0.0]])
+    halves = np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 2.0], [2.0, 0.0]])
     found = Affinity.of(halves @ halves.T, num_batches=2)
     root = np.sqrt(0.5)
     # Sums (2, 1) and (2, 2).
@@ -36,7 +36,7 @@ def test_affinities_by_hand():
 
 
 def test_a_gradient_of_zero_has_no_cosine():
-    halves = np.array([[1.0, 0.0], [0.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+    halves = np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
     found = Affinity.of(halves @ halves.T, num_batches=2)
     assert np.isnan(found.cosines[1]).all() and np.isnan(found.stability[1])
     assert found.cosines[0, 0] == pytest.approx(1)
@@ -44,10 +44,10 @@ def test_a_gradient_of_zero_has_no_cosine():
 
 
 def test_affinity_of_a_checkpoint(learned, capsys, tmp_path):
-    checkpoint = learned / "checkpoints" / "step_000004"
-    flags = ["--checkpoint", str(checkpoint), "--dev-batches", "3"]
+    checkpoint = learned / "checkpoints" / "step_000005"
+    flags = ["--checkpoint", str(checkpoint), "--dev-batches", "2"]
     assert affinity.main(flags) == 0
-    beside = learned / "affinity_step_000004"
+    beside = learned / "affinity_step_000005"
     found = json.loads(beside.with_suffix(".json").read_text())
     assert beside.with_suffix(".png").stat().st_size > 5000
     names = found["tlps"]
@@ -70,13 +70,14 @@ def test_affinity_of_a_checkpoint(learned, capsys, tmp_path):
     ("flags", "message"),
     [
         (["--dev-batches", "1"], "--dev-batches 1: must be 2 or more, for two halves"),
+        (["--dev-batches", "9"], "--dev-batches 9: qa_en has dev data for 2; the two halves would"),
         (["--checkpoint", "nowhere"], "nowhere"),
         (["--tlps", "pos_ta"], "no dev data for 'pos_ta'"),
         (["--data-dir", "nowhere"], "nowhere"),
     ],
 )
 def test_affinity_says_what_is_wrong(learned, capsys, flags, message):
-    checkpoint = learned / "checkpoints" / "step_000004"
+    checkpoint = learned / "checkpoints" / "step_000005"
     assert affinity.main(["--checkpoint", str(checkpoint), *flags]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1

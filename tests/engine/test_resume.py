@@ -43,6 +43,7 @@ def records(folder: Path) -> list[dict]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
         del line["seconds"]
+        line.pop("passes_by_rank", None)
         for slot in line.get("slots", []):
             del slot["rank"]
     return lines
@@ -168,8 +169,10 @@ def stopped_step(output: str) -> int:
     return int(line.split()[5])
 
 
-def test_moved_between_one_rank_and_two(tmp_path, fork, to_end, start, launch, meta_flags):
-    arguments = [*meta_flags, "--max-meta-steps", "24", "--outer-momentum", "0.9"]
+def test_moved_between_one_rank_and_two(tmp_path, fork, to_end, start, launch, grid_flags):
+    arguments = [*grid_flags, "--max-meta-steps", "24", "--outer-momentum", "0.9"]
+    arguments += ["--sampler", "multidds", "--dev-tlps", "pos_en,pos_hi", "--dds-every", "5"]
+    arguments += ["--dds-baseline", "ema", "--reward-smoothing", "0.5", "--dds-lr", "1"]
     arguments += ["--reduce", "exact", "--eval-every", "7", "--eval-examples", "2"]
     whole, up, down = (tmp_path / name for name in ("whole", "up", "down"))
     to_end(arguments, whole)

@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from metatlp.engine import checkpoint
+from metatlp.engine.reopen import saved_arguments
+
 ROOT = Path(__file__).resolve().parents[2]
 # What a user's own script does: the plug-in, then train_meta's main.
 CALL = """
@@ -32,10 +35,15 @@ def test_a_sampler_of_ones_own_learns_and_resumes(tmp_path, grid_flags):
 
     whole = train("whole", "--max-meta-steps", "4", "--save-every", "2", "--keep", "9")
     updates = [record for record in whole if "rewards" in record]
-    assert [record["step"] for record in updates] == [1, 2, 3, 4]
+    assert [record["step"] for record in updates] == [1, 2, 3]
     best = max(updates[0]["rewards"], key=updates[0]["rewards"].get)
     n = len(updates[0]["p"])
     assert updates[0]["p"][best] == 0.5 + 0.5 / n and updates[0]["psi"] is None
     resumed = train("whole", "--max-meta-steps", "4", "--resume",
                     str(tmp_path / "whole" / "checkpoints" / "step_000002"))  # fmt: skip
-    assert [r["rewards"] for r in resumed if "rewards" in r] == [r["rewards"] for r in updates]
+    again = [record for record in resumed if "rewards" in record]
+    for kind in ("rewards", "p"):
+        assert [record[kind] for record in again] == [record[kind] for record in updates]
+    # What a report needs of the run does not ask for the sampler.
+    saved = checkpoint.load(tmp_path / "whole" / "checkpoints" / "step_000004")
+    assert saved_arguments(saved, {})[1].sampler == "uniform"
