@@ -134,7 +134,6 @@ def measured(run: Path, noise: TLP) -> dict[str, Any]:
         "drawn": slots.count(str(noise)) / len(slots),
         "meta_steps": max(record["step"] for record in records),
         "dev": _mean_dev(records[-1]["dev"], noise.task),
-        "updates": updates,
     }
     if updates:
         own = [tlp for tlp in map(TLP.parse, updates[0]["p"]) if tlp.task == noise.task]
@@ -144,11 +143,18 @@ def measured(run: Path, noise: TLP) -> dict[str, Any]:
         found |= {
             "p": [p[str(noise)] for p in ends],
             "p_real": [statistics.fmean(p[t] for t in real) for p in ends],
+            "updates": [_of_task(update, [*real, str(noise)]) for update in updates],
             "reward": statistics.fmean(u["rewards"][str(noise)] for u in updates),
             "reward_real": statistics.fmean(u["rewards"][t] for u in updates for t in real),
             "reliability": statistics.median(known) if known else None,
         }
     return found
+
+
+def _of_task(update: Mapping[str, Any], tlps: Sequence[str]) -> dict[str, Any]:
+    """What is worth keeping of an update."""
+    kept = {key: {tlp: round(update[key][tlp], 5) for tlp in tlps} for key in ("p", "rewards")}
+    return {"step": update["step"], "reliability": update["reliability"], **kept}
 
 
 def _mean_dev(dev: Mapping[str, Mapping[str, float]], task: str) -> float:

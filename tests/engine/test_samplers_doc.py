@@ -12,23 +12,17 @@ from metatlp.engine import checkpoint
 from metatlp.engine.reopen import saved_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
-# What a user's own script does: the plug-in, then train_meta's main.
-CALL = """
-import runpy, sys
-main = runpy.run_path({script!r})["main"]
-sys.exit(main({arguments!r}))
-"""
-
 
 def test_a_sampler_of_ones_own_learns_and_resumes(tmp_path, grid_flags):
     text = (ROOT / "docs" / "samplers.md").read_text(encoding="utf-8")
-    (plug_in,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (script,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "greedy.py").write_text(script)
     flags = [*grid_flags, "--sampler", "greedy", "--dev-tlps", "pos_en", "--dds-every", "1"]
 
     def train(folder, *more):
         arguments = [*flags, "--output-dir", str(tmp_path / folder), *more]
-        code = plug_in + CALL.format(script=str(ROOT / "train_meta.py"), arguments=arguments)
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        command = [sys.executable, str(tmp_path / "greedy.py"), *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
         lines = (tmp_path / folder / "metrics.jsonl").read_text().splitlines()
         return [json.loads(line) for line in lines]
