@@ -18,7 +18,7 @@ sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__)
 import copy
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from typing import Any
 
 from metatlp.data.prefetch import EpisodeLoader
@@ -79,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
         training = build(data, meta, rewards, run, placement, log, tokenizer, stop, arguments)
         if training is None:
             return 0
-        with training.loader, training.rewards or nullcontext():
+        with training.loader, closing(training.rewards) if training.rewards else nullcontext():
             resume(training)
             if train(training):
                 finish(training)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from metatlp import kernels
-from metatlp.engine import replicated, rewards
+from metatlp.engine import gradients, replicated, rewards
 from metatlp.engine.command_line import parse_flags
 from metatlp.engine.data_args import DataArguments
 from metatlp.errors import InputError
@@ -45,7 +45,8 @@ def test_quick_gives_way_to_flags(parse):
 def test_every_kernel_of_the_strategy_is_timed(parse):
     share = importlib.import_module("meta_step.kernel_share")
     assert set(share.KERNELS) == set(kernels.__all__) & set(vars(replicated))
-    assert set(share.REWARD_KERNELS) == set(kernels.__all__) & set(vars(rewards))
+    used = {**vars(rewards), **vars(gradients)}
+    assert set(share.REWARD_KERNELS) == set(kernels.__all__) & set(used)
 
 
 def test_shares_of_the_kernels_by_hand(parse):

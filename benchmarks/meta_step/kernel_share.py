@@ -6,19 +6,19 @@ n: training pairs; d: dev pairs; P: elements of the arena.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 from meta_step.clock import PARTS_STEPS, Clock
 from meta_step.variants import Ours, Settings
 from meta_step.workload import Workload
 from metatlp.data.streams import BatchStream
-from metatlp.engine import replicated, rewards
+from metatlp.engine import gradients, replicated, rewards
 from metatlp.engine.reward_args import RewardConfig
 from metatlp.engine.rewards import Rewards
 
 KERNELS = ("accumulate_delta_", "write_delta_", "apply_delta_")
-REWARD_KERNELS = ("gram", "accumulate_delta_")
+REWARD_KERNELS = {"gram": gradients, "accumulate_delta_": rewards}
 PASSES, DEV_PASSES = "n passes, forward and backward", "d passes, forward and backward"
 WHOLE = "whole reward update"
 
@@ -59,16 +59,11 @@ def reward_update(work: Workload) -> dict[str, float]:
     dev = {t: BatchStream(s.split, t, s.batch_size, seed=1) for t, s in work.streams.items()}
     config = RewardConfig("cos-of-mean", 1, "all", dropout=False, every=1)
     found: dict[str, list[float]] = {}
-    with Rewards(
-        ours.inner_loop,
-        ours.strategy.theta.start,
-        work.streams,
-        dev,
-        work.padding,
-        config,
-        exact=False,
-        placement=work.placement,
-    ) as measured:
+    theta = ours.strategy.theta.start
+    measured = Rewards(
+        ours.inner_loop, theta, work.streams, dev, work.padding, config, False, work.placement
+    )
+    with closing(measured):
         clock.watch(measured.train, {"add": PASSES})
         clock.watch(measured.dev, {"add": DEV_PASSES})
         with _reward_kernels_watched(clock):
@@ -83,11 +78,11 @@ def reward_update(work: Workload) -> dict[str, float]:
 
 @contextmanager
 def _reward_kernels_watched(clock: Clock) -> Iterator[None]:
-    originals = {kernel: getattr(rewards, kernel) for kernel in REWARD_KERNELS}
+    originals = {kernel: getattr(module, kernel) for kernel, module in REWARD_KERNELS.items()}
     for kernel, function in originals.items():
-        setattr(rewards, kernel, clock.timed(kernel, function))
+        setattr(REWARD_KERNELS[kernel], kernel, clock.timed(kernel, function))
     try:
         yield
     finally:
         for kernel, function in originals.items():
-            setattr(rewards, kernel, function)
+            setattr(REWARD_KERNELS[kernel], kernel, function)

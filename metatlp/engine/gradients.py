@@ -1,6 +1,6 @@
 """Gradients of TLPs at the parameters as they are: for rewards and affinities, which take no step.
 
-Knows a model, its arena and streams of batches; knows no rank and nothing of cosines.
+Knows a model, its arena and streams of batches; knows no rank and nothing of psi.
 P: elements of the arena; K: batches per gradient.
 """
 

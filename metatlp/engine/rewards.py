@@ -13,7 +13,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
 from typing import NamedTuple
 
 import numpy as np
@@ -37,8 +36,8 @@ from metatlp.tasks.task import Padding
 # between, squares and inverses fit in float32, and sums of gradients in the fixed point.
 SMALLEST_NORM, LARGEST_NORM = 2.0**-40, 2.0**14
 _EXPONENT = 48
-# In the fixed point every element is rounded to 2**-49 at most: what a gradient's norm must exceed
-# sqrt(P) * 2**-48 by, so that its direction is right to 3e-5.
+# The fixed point is off by 2**-49 in every element at most. A norm that is this many times
+# sqrt(P) * 2**-48 leaves the direction right to 3e-5.
 _MARGIN = 2.0**14
 _PIECE = 2**24  # elements added at once
 
@@ -122,17 +121,6 @@ class Rewards:
         """Stop the threads that build batches."""
         self.train.close()
         self.dev.close()
-
-    def __enter__(self) -> Rewards:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def measure(self, update: int, lr: float) -> RewardReport:
         """The rewards of all training TLPs, the same on every rank. Every rank takes part.

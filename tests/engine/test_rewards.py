@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -145,7 +145,7 @@ def test_rewards_are_the_cosines_of_float64(encoder, data, reward, batches, para
     config = {"reward": reward, "batches": batches, "parameters": parameters}
     model = model_of(encoder)
     expected = oracle(model, data, config)
-    with rewards_of(model, data, exact, **config) as rewards:
+    with closing(rewards_of(model, data, exact, **config)) as rewards:
         report = rewards.measure(1, LR)
     assert report.rewards == pytest.approx(expected, abs=2e-6)
     assert np.ptp(expected) > 0.05, "the TLPs should differ"
@@ -203,7 +203,7 @@ def test_adam_delta_is_two_steps_of_a_fresh_adamw(encoder, data, batches, parame
         expected.append(np.mean(cosines))
     model = model_of(encoder)
     config = {"reward": "adam-delta", "batches": batches, "parameters": parameters}
-    with rewards_of(model, data, **config) as rewards:
+    with closing(rewards_of(model, data, **config)) as rewards:
         before = rewards.arena.live.clone()
         report = rewards.measure(1, LR)
         assert torch.equal(rewards.arena.live, before)
@@ -231,14 +231,14 @@ def test_spans_of_the_encoder_are_all_but_the_heads(encoder):
 
 def test_measuring_changes_nothing_and_depends_on_the_update_alone(encoder, data):
     model = model_of(encoder, dropout=0.1)
-    with rewards_of(model, data, batches=2, dropout=True) as rewards:
+    with closing(rewards_of(model, data, batches=2, dropout=True)) as rewards:
         before = rewards.arena.live.clone()
         found = [rewards.measure(update, LR) for update in (3, 4, 3)]
         assert torch.equal(rewards.arena.live, before)
     assert np.array_equal(found[0].rewards, found[2].rewards)
     assert found[0].norms == found[2].norms
     assert not np.array_equal(found[0].rewards, found[1].rewards)
-    with rewards_of(model, data, batches=2, dropout=False) as still:
+    with closing(rewards_of(model, data, batches=2, dropout=False)) as still:
         assert not np.array_equal(still.measure(3, LR).rewards, found[0].rewards)
 
 
@@ -246,7 +246,7 @@ def test_recomputing_activations_changes_no_reward(encoder, data):
     found = []
     for checkpointing in (False, True):
         model = model_of(encoder, dropout=0.1, gradient_checkpointing=checkpointing)
-        with rewards_of(model, data) as rewards:
+        with closing(rewards_of(model, data)) as rewards:
             found.append(rewards.measure(0, LR).rewards)
             layers = [m for m in model.modules() if getattr(m, "gradient_checkpointing", False)]
             assert bool(layers) == checkpointing
