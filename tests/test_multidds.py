@@ -206,3 +206,19 @@ def test_huge_logits_stay_finite():
     for _ in range(100):
         sampler.update([1.0, -1.0, 0.0, 0.0])
     assert np.isfinite(sampler.psi).all() and np.isfinite(sampler.probs()).all()
+
+
+@pytest.mark.parametrize(
+    ("rewards", "limit"),
+    [
+        # One that stays negative is forgotten; the others go to their share.
+        ([0.3, 0.3, 0.3, -0.1], [1 / 3, 1 / 3, 1 / 3, 0]),
+        # With a negative sum the likeliest takes all, although all rewards are alike.
+        ([-0.1] * 4, [1, 0, 0, 0]),
+    ],
+)
+def test_sum_with_negative_rewards_leads_to_the_rim(rewards, limit):
+    sampler = learner([0.4, 0.3, 0.2, 0.1], lr=0.5)
+    for _ in range(3000):
+        sampler.update(rewards)
+    assert sampler.probs() == pytest.approx(limit, abs=1e-3)

@@ -21,6 +21,7 @@ from metatlp.engine.overview import (
     step_line,
 )
 from metatlp.engine.replicated import AveragingConfig
+from metatlp.engine.reward_args import RewardConfig
 
 NAMES = ["qa_en", "qa_es", "nli_en", "nli_fr", "pa_en", "pa_de", "pos_en", "pos_hi", "ner_en"]
 NAMES += ["ner_zh"]
@@ -244,3 +245,24 @@ def test_counts_are_told_by_kind():
         "left out by --max-examples and --eval-examples: 3 train examples, 4 dev examples",
     ]
     assert count_lines({"train": {"qa_en": {"read": 9, "windows": 12}}, "dev": {}}) == []
+
+
+@pytest.mark.parametrize(
+    ("reward", "batches", "reduce", "held", "sent"),
+    [
+        # Rows of g_dev and of g_i, times two for halves; under exact also int64 sums.
+        ("cos-of-mean", 1, "fp32", 8, 4),
+        ("cos-of-mean", 2, "fp32", 16, 8),
+        ("mean-of-cos", 1, "exact", 16, 8),
+        ("mean-of-cos", 3, "exact", 32, 16),
+        # Two moments, the gradient, the place between the steps, and both steps.
+        ("adam-delta", 4, "exact", 24, 0),
+    ],
+)
+def test_memory_and_traffic_of_rewards(reward, batches, reduce, held, sent):
+    config = RewardConfig(reward, batches, "all", dropout=False, every=10)
+    cost = Cost(100, AveragingConfig(reduce=reduce), 2, config)
+    assert cost.bytes_per_parameter()["rewards"] == held
+    assert cost.reward_communication == 100 * sent
+    assert Cost(100, AveragingConfig(), 1, config).reward_communication == 0
+    assert "rewards" not in Cost(100, AveragingConfig(), 2).bytes_per_parameter()
