@@ -41,12 +41,11 @@ smoke-runs:
 	rm -r $(SMOKE)/seed-0/checkpoints/step_000002
 	accelerate launch train_meta.py --selection all --sampler temp --tau 2 --debug $(RUN) \
 		--output-dir $(SMOKE)/seed-0 --resume auto
-	accelerate launch train_meta.py --sampler multidds --dev-tlps task:pos --dds-every 1 $(RUN) \
-		--output-dir $(SMOKE)/multidds
+	python train_meta.py --sampler multidds --dev-tlps task:pos --dds-every 1 $(RUN) \
+		--demo-scale 0.0004 --batch-size 1 --output-dir $(SMOKE)/multidds
 	python -m metatlp.report.sampler --run $(SMOKE)/multidds
 	python -m metatlp.report.affinity --checkpoint $(SMOKE)/multidds/checkpoints/step_000002 \
 		--dev-batches 2
-	python benchmarks/bench_meta_step.py --quick --breakdown $(TINY)
 
 smoke-parts:
 	python -m metatlp.data.demo --output-dir $(SMOKE)/grid --scale 0.0002
@@ -54,6 +53,7 @@ smoke-parts:
 	python benchmarks/demo_relatedness.py --num-seeds 1 --sentences 5
 	python benchmarks/demo_baselines.py --scale 0.0002 --examples 2
 	python benchmarks/bench_kernels.py --quick
+	python benchmarks/bench_meta_step.py --quick --breakdown $(TINY)
 	python benchmarks/bench_rewards.py --quick $(TINY)
 	python benchmarks/demo_noise.py --seeds 0 --scale 0.0002 --reward-batches 2 --dds-every 1 -- \
 		--max-meta-steps 2 --batch-size 4 --eval-examples 4
