@@ -51,12 +51,14 @@ class NoiseArguments:
     reward: str = flag("kind of reward", "cos-of-mean")
     dds_lr: float = flag("step size of psi", 0.1)
     dds_every: int = flag("meta steps between two updates", 10)
-    processes: int = flag("of each run", 1)
+    processes: int = flag("of each run: 1, or 2 with accelerate_configs/cpu_2.yaml", 1)
     scale: float = flag("of the demo", DEFAULT_SCALE)
     output: str | None = flag("write this Markdown file, and a JSON file beside it")
 
     def __post_init__(self) -> None:
-        at_least(1, self, "reward_batches", "processes")
+        at_least(1, self, "reward_batches")
+        if self.processes not in (1, 2):
+            raise InputError(f"--processes {self.processes}: must be 1 or 2")
         if TLP.parse(self.like).task == "qa":
             raise InputError(f"--like {self.like}: must be of pos, ner, nli or pa")
 
@@ -115,9 +117,10 @@ def add_noise(grid: Path, like: TLP) -> TLP:
 
 def train(folder: Path, run: Path, processes: int, flags: Sequence[str]) -> None:
     """A whole run, as a user starts it. Raises InputError if it does not end well."""
-    launch = ["--config_file", "accelerate_configs/cpu_2.yaml"] if processes == 2 else []
-    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *launch]
-    command += ["train_meta.py", "--preset", "demo", "--data-dir", str(folder / "grid")]
+    launch = ["-m", "accelerate.commands.accelerate_cli", "launch"]
+    launch += ["--config_file", "accelerate_configs/cpu_2.yaml"]
+    command = [sys.executable, *(launch if processes == 2 else []), "train_meta.py"]
+    command += ["--preset", "demo", "--data-dir", str(folder / "grid")]
     command += ["--model", str(folder / "encoder"), "--cache-dir", str(folder / "cache")]
     command += ["--train-languages", ",".join([*PAPER_LANGUAGES, NOISE_LANGUAGE])]
     done = subprocess.run([*command, "--output-dir", str(run), *flags], cwd=ROOT, stdout=sys.stderr)

@@ -19,7 +19,8 @@ def test_exact_averages_have_the_same_bits(launch, grid_flags, tmp_path, monkeyp
     def theta(name: str) -> dict[str, torch.Tensor]:
         output = tmp_path / name
         flags = [*grid_flags, "--reduce", "exact", "--max-meta-steps", "2"]
-        flags += ["--sampler", "multidds", "--dev-tlps", "lang:en", "--dds-every", "1"]
+        flags += ["--sampler", "multidds", "--dev-tlps", "pos_en", "--dds-every", "1"]
+        flags += ["--reward-batches", "1"]
         flags += ["--outer-momentum", "0.875", "--outer-nesterov", "--output-dir", str(output)]
         done = launch("train_meta.py", flags)
         assert done.returncode == 0, done.stderr[-4000:]
