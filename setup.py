@@ -35,6 +35,8 @@ setup(
         "numpy>=2.0",
         "pyarrow>=21",
         "tqdm>=4.66",
+        "evaluate>=0.4.3",
+        "huggingface_hub>=1.0",
     ],
     extras_require={
         "test": [
@@ -43,6 +45,8 @@ setup(
             "hypothesis>=6.100",
             "tensorboard",
             "matplotlib>=3.9",
+            "scikit-learn>=1.5",
+            "seqeval>=1.2",
         ],
         "dev": ["ruff>=0.8", "mypy>=1.13", "pre-commit>=4"],
     },

@@ -22,8 +22,8 @@ DEFAULT_BATCH_SIZES = {"qa": 8, "nli": 32, "pa": 8, "pos": 32, "ner": 32}
 
 
 @dataclass(frozen=True)
-class DataArguments:
-    """What is read, what is selected, and how it is cut into batches."""
+class SourceArguments:
+    """What is read, and where encoded examples are kept."""
 
     _argument_group_name: ClassVar[str] = "data"
 
@@ -39,38 +39,6 @@ class DataArguments:
     demo_label_noise: float | None = flag(
         "share of wrong labels in the demo's training examples, 0 to 1 [default: 0]"
     )
-    selection: str = flag(
-        "TLPs to train on (D_train): all, task:pos,ner (Task-Limited), lang:hi (Lang-Limited), or "
-        "a list like qa_en,ner_hi",
-        "all",
-    )
-    train_languages: str = flag(
-        "which TLPs are in the grid: paper (Table 1), all that have training data, or those in the "
-        "languages listed, e.g. en,hi,zh",
-        "paper",
-    )
-    batch_size: str | None = flag(
-        "examples per inner batch (b): one number, or per task as in qa=16,ner=8, where the other "
-        "tasks keep theirs [default: qa=8,nli=32,pa=8,pos=32,ner=32]"
-    )
-    batch_order: Literal["epochs", "reshuffle"] = flag(
-        "epochs: every example once per epoch; reshuffle: after the first pass every batch is the "
-        "first of a new shuffle, as in the published code",
-        "epochs",
-    )
-    max_length: int = flag("longest tagging or pair input, in word pieces", 128)
-    qa_max_length: int = flag("longest QA window, in word pieces", 384)
-    qa_stride: int = flag("distance between the starts of two QA windows, in word pieces", 128)
-    qa_query_length: int = flag("longest question, in word pieces", 64)
-    qa_answer_length: int = flag("longest predicted answer, in word pieces", 30)
-    long_inputs: Literal["keep", "cut"] = flag(
-        "keep: split long tagging inputs, truncate long pairs; cut: cut the former and drop the "
-        "latter, as the published code does. Both are counted",
-        "keep",
-    )
-    max_examples: int | None = flag(
-        "use only so many examples of every training file, the first ones"
-    )
     cache_dir: str | None = flag(
         "folder for encoded examples [default: $XDG_CACHE_HOME/metatlp, or ~/.cache/metatlp]"
     )
@@ -81,9 +49,6 @@ class DataArguments:
         if self.source != "folder" and self.data_dir:
             raise InputError("--data-dir belongs to --data folder")
         self._check_demo()
-        at_least(1, self, "max_examples")
-        self.batch_sizes()
-        self.limits()
 
     @property
     def source(self) -> str:
@@ -116,6 +81,35 @@ class DataArguments:
         if not 0 <= grid.label_noise <= 1:
             raise InputError(f"--demo-label-noise {grid.label_noise}: must be from 0 to 1")
 
+
+@dataclass(frozen=True)
+class EncodingArguments(SourceArguments):
+    """How examples are encoded and cut into batches."""
+
+    batch_size: str | None = flag(
+        "examples per batch (b): one number, or per task as in qa=16,ner=8, where the other "
+        "tasks keep theirs [default: qa=8,nli=32,pa=8,pos=32,ner=32]"
+    )
+    max_length: int = flag("longest tagging or pair input, in word pieces", 128)
+    qa_max_length: int = flag("longest QA window, in word pieces", 384)
+    qa_stride: int = flag("distance between the starts of two QA windows, in word pieces", 128)
+    qa_query_length: int = flag("longest question, in word pieces", 64)
+    qa_answer_length: int = flag("longest predicted answer, in word pieces", 30)
+    long_inputs: Literal["keep", "cut"] = flag(
+        "keep: split long tagging inputs, truncate long pairs; cut: cut the former and drop the "
+        "latter, as the published code does. Both are counted",
+        "keep",
+    )
+    max_examples: int | None = flag(
+        "use only so many examples of every training file, the first ones"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(1, self, "max_examples")
+        self.batch_sizes()
+        self.limits()
+
     def limits(self) -> Limits:
         """The lengths that encoding keeps to."""
         names = [field.name for field in dataclasses.fields(Limits)]
@@ -133,6 +127,27 @@ class DataArguments:
                 raise _bad_batch_size(entry)
             given.update({task: int(number) for task in tasks})
         return DEFAULT_BATCH_SIZES | given
+
+
+@dataclass(frozen=True)
+class DataArguments(EncodingArguments):
+    """What is selected to train on, and in which order."""
+
+    selection: str = flag(
+        "TLPs to train on (D_train): all, task:pos,ner (Task-Limited), lang:hi (Lang-Limited), or "
+        "a list like qa_en,ner_hi",
+        "all",
+    )
+    train_languages: str = flag(
+        "which TLPs are in the grid: paper (Table 1), all that have training data, or those in the "
+        "languages listed, e.g. en,hi,zh",
+        "paper",
+    )
+    batch_order: Literal["epochs", "reshuffle"] = flag(
+        "epochs: every example once per epoch; reshuffle: after the first pass every batch is the "
+        "first of a new shuffle, as in the published code",
+        "epochs",
+    )
 
 
 def _bad_batch_size(entry: str) -> InputError:

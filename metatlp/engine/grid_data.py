@@ -18,11 +18,12 @@ from metatlp.data.encoded import EncodedSplit
 from metatlp.data.hub import HubSource
 from metatlp.data.records import Source
 from metatlp.data.xtreme import XtremeFolder
-from metatlp.engine.data_args import DataArguments
+from metatlp.engine.data_args import DataArguments, SourceArguments
 from metatlp.engine.evaluation import EvalSplit
 from metatlp.engine.placement import Placement
 from metatlp.errors import InputError
 from metatlp.grid import TLP, Grid, missing_from_paper, select, select_dev, training_grid
+from metatlp.tasks.task import Limits
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class GridData:
         return train | {f"dev {tlp}": split.fingerprint for tlp, split in self.reward_dev.items()}
 
 
-def open_source(arguments: DataArguments, log: Callable[[str], None]) -> Source:
+def open_source(arguments: SourceArguments, log: Callable[[str], None]) -> Source:
     """The source that `--data` and `--data-dir` name; the demo's is written where it is missing.
 
     Raises:
@@ -99,7 +100,9 @@ def load_grid(
         missing = missing_from_paper(there, arguments.train_languages)
         with_dev = set(source.tlps("dev"))
         targets = _targets(with_dev, whole_grid, grid, dev_tlps) if dev_tlps else Grid(())
-        encoder = _Encoder(source, arguments, tokenizer, placement, log)
+        encoder = _Encoder(
+            source, arguments.limits(), tokenizer, arguments.cache_folder, placement, log
+        )
         loaded = GridData(source, grid, {}, {}, encoder.cache_dir, missing)
         train = encoder.encode(grid.tlps, "train", arguments.max_examples)
         scored = [tlp for tlp in grid.tlps if tlp in with_dev]
@@ -133,8 +136,38 @@ def load_dev(
         source = open_source(arguments, log)
         grid = training_grid(source.tlps("train"), arguments.train_languages)
         tlps = select_dev(source.tlps("dev"), grid, dev_tlps).tlps
-        encoder = _Encoder(source, arguments, tokenizer, placement, log)
+        encoder = _Encoder(
+            source, arguments.limits(), tokenizer, arguments.cache_folder, placement, log
+        )
         found = encoder.encode(tlps, "dev", arguments.max_examples)
+    return found
+
+
+def load_scored(
+    source: Source,
+    tlps: Iterable[TLP],
+    split: str,
+    tokenizer: Any,
+    limits: Limits,
+    cache_dir: Path,
+    max_examples: int | None,
+    placement: Placement,
+    log: Callable[[str], None],
+) -> dict[TLP, EvalSplit]:
+    """The splits of these TLPs, to be scored. Every rank takes part.
+
+    Args:
+        split: `dev`, `test`, or `xquad` for QA's second test set.
+        max_examples: only the first so many of each file; None: all.
+
+    Raises:
+        InputError: on every rank, a TLP lacks the split, or a file of it is bad.
+    """
+    found: dict[TLP, EvalSplit] = {}
+    with placement.together():
+        encoder = _Encoder(source, limits, tokenizer, cache_dir, placement, log)
+        encoded = encoder.encode(tlps, split, max_examples)
+        found = {t: encoder.for_scoring(t, encoded[t], max_examples, split) for t in encoded}
     return found
 
 
@@ -155,14 +188,14 @@ class _Encoder:
     def __init__(
         self,
         source: Source,
-        arguments: DataArguments,
+        limits: Limits,
         tokenizer: Any,
+        cache_dir: Path,
         placement: Placement,
         log: Callable[[str], None],
     ):
         self.source, self.tokenizer, self.log = source, tokenizer, log
-        self.limits, self.rank = arguments.limits(), placement.rank
-        self.cache_dir = arguments.cache_folder
+        self.limits, self.cache_dir, self.rank = limits, cache_dir, placement.rank
 
     def encode(
         self, tlps: Iterable[TLP], split: str, max_examples: int | None
@@ -187,5 +220,7 @@ class _Encoder:
         }
         return {tlp: found[tlp] for tlp in order}
 
-    def for_scoring(self, tlp: TLP, encoded: EncodedSplit, max_examples: int | None) -> EvalSplit:
-        return EvalSplit(encoded, lambda: self.source.read(tlp, "dev").examples[:max_examples])
+    def for_scoring(
+        self, tlp: TLP, encoded: EncodedSplit, max_examples: int | None, split: str = "dev"
+    ) -> EvalSplit:
+        return EvalSplit(encoded, lambda: self.source.read(tlp, split).examples[:max_examples])
