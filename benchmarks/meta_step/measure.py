@@ -23,7 +23,7 @@ PERCENTILES = (20, 50, 80)
 # What a meta step of ours is made of: (object, method, what it is called in the table).
 INNER_PARTS = {
     "_gradient": "forward, backward, zeroing",
-    "_shrink": "norm",
+    "shrink": "norm",
     "step": "AdamW",
 }
 OUTER_PARTS = {

@@ -77,7 +77,8 @@ class EpisodeLoader:
     def _build(self, tlp: TLP, episode: int) -> list[Batch]:
         stream = self._streams[tlp]
         collate = TASKS[tlp.task].collate
-        split: EncodedSplit = stream.split
+        split = stream.split
+        assert isinstance(split, EncodedSplit)
         batches = [collate(split, rows, self._padding) for rows in stream.episode(episode, self._k)]
         if self._pin:
             batches = [{name: t.pin_memory() for name, t in batch.items()} for batch in batches]

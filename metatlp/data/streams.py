@@ -12,6 +12,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from metatlp.data.encoded import EncodedSplit
+from metatlp.data.gathered import Concatenation
 from metatlp.errors import InputError
 from metatlp.grid import TLP
 
@@ -32,7 +33,12 @@ class BatchStream:
     """
 
     def __init__(
-        self, split: EncodedSplit, tlp: TLP, batch_size: int, seed: int, order: str = "epochs"
+        self,
+        split: EncodedSplit | Concatenation,
+        tlp: TLP,
+        batch_size: int,
+        seed: int,
+        order: str = "epochs",
     ) -> None:
         if order not in ORDERS:
             raise InputError(f"order of batches '{order}': choose from {', '.join(ORDERS)}")

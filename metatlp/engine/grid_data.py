@@ -111,7 +111,9 @@ def load_grid(
         rewarding = encoder.encode(targets.tlps, "dev", arguments.max_examples)
         loaded.reward_dev.update(rewarding)
         loaded.train.update({tlp: train[tlp] for tlp in grid.tlps})
-        loaded.dev.update({tlp: encoder.for_scoring(tlp, dev[tlp], eval_examples) for tlp in dev})
+        loaded.dev.update(
+            {tlp: scored_split(source, tlp, dev[tlp], eval_examples, "dev") for tlp in dev}
+        )
     except InputError as met:
         error = met
     placement.agree(error)
@@ -143,6 +145,32 @@ def load_dev(
     return found
 
 
+def load_encoded(
+    source: Source,
+    tlps: Iterable[TLP],
+    split: str,
+    tokenizer: Any,
+    limits: Limits,
+    cache_dir: Path,
+    max_examples: int | None,
+    placement: Placement,
+    log: Callable[[str], None],
+) -> dict[TLP, EncodedSplit]:
+    """The encoded splits of these TLPs. Every rank takes part.
+
+    Args:
+        max_examples: only the first so many of each file; None: all.
+
+    Raises:
+        InputError: on every rank, a TLP lacks the split, or a file of it is bad.
+    """
+    found: dict[TLP, EncodedSplit] = {}
+    with placement.together():
+        encoder = _Encoder(source, limits, tokenizer, cache_dir, placement, log)
+        found = encoder.encode(tlps, split, max_examples)
+    return found
+
+
 def load_scored(
     source: Source,
     tlps: Iterable[TLP],
@@ -154,21 +182,21 @@ def load_scored(
     placement: Placement,
     log: Callable[[str], None],
 ) -> dict[TLP, EvalSplit]:
-    """The splits of these TLPs, to be scored. Every rank takes part.
+    """The same, to be scored: with a way to read their examples. Every rank takes part.
 
     Args:
         split: `dev`, `test`, or `xquad` for QA's second test set.
-        max_examples: only the first so many of each file; None: all.
-
-    Raises:
-        InputError: on every rank, a TLP lacks the split, or a file of it is bad.
     """
-    found: dict[TLP, EvalSplit] = {}
-    with placement.together():
-        encoder = _Encoder(source, limits, tokenizer, cache_dir, placement, log)
-        encoded = encoder.encode(tlps, split, max_examples)
-        found = {t: encoder.for_scoring(t, encoded[t], max_examples, split) for t in encoded}
-    return found
+    encoded = load_encoded(
+        source, tlps, split, tokenizer, limits, cache_dir, max_examples, placement, log
+    )
+    return {t: scored_split(source, t, encoded[t], max_examples, split) for t in encoded}
+
+
+def scored_split(
+    source: Source, tlp: TLP, encoded: EncodedSplit, max_examples: int | None, split: str
+) -> EvalSplit:
+    return EvalSplit(encoded, lambda: source.read(tlp, split).examples[:max_examples])
 
 
 def _targets(with_dev: Iterable[TLP], whole_grid: Grid, grid: Grid, dev_tlps: str) -> Grid:
@@ -219,8 +247,3 @@ class _Encoder:
             for tlp in tqdm(turns, f"encode {split}", leave=False, disable=self.rank != 0)
         }
         return {tlp: found[tlp] for tlp in order}
-
-    def for_scoring(
-        self, tlp: TLP, encoded: EncodedSplit, max_examples: int | None, split: str = "dev"
-    ) -> EvalSplit:
-        return EvalSplit(encoded, lambda: self.source.read(tlp, split).examples[:max_examples])

@@ -121,7 +121,7 @@ class InnerLoop:
         for j, batch in enumerate(batches):
             torch.manual_seed(derive_seed(self.seed, "dropout", step, slot.index, j))
             losses.append(self._gradient(task, batch, segments))
-            shrink = self._shrink(segments)
+            shrink = self.shrink(segments)
             clips.append((shrink > 1.0).float())
             self.step(segments, lr, shrink)
         return SlotReport(
@@ -142,7 +142,7 @@ class InnerLoop:
         self.model.train()
         return backward(self.model, task, batch, self.autocast)
 
-    def _shrink(self, segments: list[Segment]) -> Tensor:
+    def shrink(self, segments: list[Segment]) -> Tensor:
         """By what the gradient is to be divided for a 2-norm of `grad_clip` at most; 1 or more."""
         grad = self.arena.grad
         if not self.config.grad_clip:

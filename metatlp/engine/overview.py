@@ -162,9 +162,11 @@ def cost_lines(cost: Cost) -> list[str]:
     ]
 
 
-def score_lines(step: int, scores: Mapping[TLP, Mapping[str, float]]) -> list[str]:
+def score_lines(
+    step: int, scores: Mapping[TLP, Mapping[str, float]], unit: str = "meta step"
+) -> list[str]:
     """Dev scores by task and language, and each task's mean (percent)."""
-    lines = [f"dev after meta step {step}:"]
+    lines = [f"dev after {unit} {step}:"]
     for code, task in TASKS.items():
         own = {tlp.lang: values[task.metric] for tlp, values in scores.items() if tlp.task == code}
         if own:

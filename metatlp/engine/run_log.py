@@ -28,8 +28,12 @@ _PACKAGES = ("metatlp", "torch", "transformers", "accelerate", "datasets", "toke
 class RunLog:
     """The run directory's records. Only the main process writes and prints."""
 
-    def __init__(self, folder: Path, placement: Placement):
-        self.folder, self.placement = folder, placement
+    def __init__(self, folder: Path, placement: Placement, unit: str = "meta step"):
+        """
+        Args:
+            unit: what the progress bar counts.
+        """
+        self.folder, self.placement, self.unit = folder, placement, unit
         self.metrics = folder / "metrics.jsonl"
         # JSON files that wait for `take_up`, where a run goes on; None: none need to wait.
         self._held: dict[str, Any] | None = None
@@ -170,11 +174,11 @@ class RunLog:
             raise InputError(self.failure)
 
     def progress(self, step: int, of: int, loss: float, tokens_per_second: float) -> None:
-        """Move the bar to `step` of `of` finished meta steps (main process only)."""
+        """Move the bar to `step` of `of` finished steps (main process only)."""
         if not self.placement.is_main:
             return
         if self._bar is None:
-            self._bar = tqdm(total=of, initial=step - 1, unit="step", desc="meta", smoothing=0.1)
+            self._bar = tqdm(total=of, initial=step - 1, unit=self.unit, smoothing=0.1)
         self._bar.update(step - self._bar.n)
         self._bar.set_postfix_str(f"loss {loss:.3f}, {tokens_per_second:,.0f} tokens/s")
 

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from metatlp.engine.checkpoint import Checkpoint
 from metatlp.engine.replicated import Replicated
-from metatlp.engine.same_run import RunIdentity
+from metatlp.engine.same_run import FREE_FLAGS, RunIdentity
 from metatlp.errors import InputError
 from metatlp.grid import TLP
+from metatlp.model.arena import Arena
 from metatlp.sampling import Sampler
 
 
@@ -69,15 +70,10 @@ class RunState:
             InputError: it belongs to other flags, data or precision, or another model.
         """
         state, where = saved.state, saved.path
-        difference = RunIdentity.of_checkpoint(state).difference(identity)
-        if difference:
-            raise InputError(f"--resume: {where} was made with {difference}")
-        # `inner_steps` is in their order.
-        if state["segments"] != [segment.name for segment in self.strategy.arena.segments]:
-            raise InputError(f"--resume: {where} does not hold this model's parameters")
+        check_restorable(saved, identity, self.strategy.arena)
         vectors = self._vectors()
         for kind, flat in vectors.items():
-            self._copy_in(f"{where}/{kind}.safetensors", saved.tensors.get(kind, {}), flat)
+            copy_in(self.strategy.arena, saved, kind, flat)
         self.strategy.arena.live.copy_(self.strategy.theta.start)
         if self._keeps_moments():
             self._restore_moments(saved.tensors["inner_steps"]["steps"])
@@ -102,20 +98,50 @@ class RunState:
             vectors["velocity"] = strategy.velocity
         return vectors
 
-    def _copy_in(self, file: str, named: Mapping[str, Tensor], flat: Tensor) -> None:
-        views = self.strategy.arena.views(flat)
-        shapes = {name: tuple(view.shape) for name, view in views.items()}
-        if shapes != {name: tuple(tensor.shape) for name, tensor in named.items()}:
-            raise InputError(f"--resume: {file} does not hold this model's parameters")
-        for name, view in views.items():
-            view.copy_(named[name])
-
     def _restore_moments(self, steps: Tensor) -> None:
         strategy = self.strategy
         strategy.state.steps.copy_(steps)
         strategy.start_steps.copy_(steps)
         for moment in strategy.moments:
             moment.start.copy_(moment.live)
+
+
+def check_restorable(
+    saved: Checkpoint,
+    identity: RunIdentity,
+    arena: Arena,
+    free: frozenset[str] = FREE_FLAGS,
+) -> None:
+    """Before anything is changed.
+
+    Args:
+        free: flags that may differ.
+
+    Raises:
+        InputError: the checkpoint belongs to other flags, data or precision, or another model.
+    """
+    difference = RunIdentity.of_checkpoint(saved.state).difference(identity, free)
+    if difference:
+        raise InputError(f"--resume: {saved.path} was made with {difference}")
+    # The step counts of AdamW are in their order.
+    if saved.state["segments"] != [segment.name for segment in arena.segments]:
+        raise InputError(f"--resume: {saved.path} does not hold this model's parameters")
+
+
+def copy_in(arena: Arena, saved: Checkpoint, kind: str, flat: Tensor) -> None:
+    """Copy a checkpoint's named tensors of a kind into a (P,) vector laid out as the arena.
+
+    Raises:
+        InputError: they are not this model's.
+    """
+    views, named = arena.views(flat), saved.tensors.get(kind, {})
+    shapes = {name: tuple(view.shape) for name, view in views.items()}
+    if shapes != {name: tuple(tensor.shape) for name, tensor in named.items()}:
+        raise InputError(
+            f"--resume: {saved.path}/{kind}.safetensors does not hold this model's parameters"
+        )
+    for name, view in views.items():
+        view.copy_(named[name])
 
 
 def distance(a: Tensor, b: Tensor) -> float:

@@ -43,7 +43,7 @@ class RunIdentity:
     Attributes:
         arguments: resolved flags.
         data: TLP -> fingerprint of its encoded training data.
-        num_steps: meta steps of the whole run.
+        num_steps: meta steps, or updates, of the whole run.
         mixed_precision: `no` or `bf16`.
         theta_0: checksum of the initial parameters.
     """
@@ -79,7 +79,7 @@ class RunIdentity:
             if self.data.get(tlp) != other.data.get(tlp):
                 return f"other data for {tlp}"
         if self.num_steps != other.num_steps:
-            return f"{self.num_steps} meta steps, not {other.num_steps}"
+            return f"{self.num_steps} steps, not {other.num_steps}"
         if self.theta_0 != other.theta_0:
             return "other initial parameters: what --model names is not the same"
         return None

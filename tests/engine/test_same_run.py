@@ -27,7 +27,7 @@ DIFFERENCES = [
     ({"mixed_precision": "bf16"}, "mixed precision bf16, not no"),
     ({"data": {"pos_en": "aa", "pos_hi": "b"}}, "other data for pos_hi"),
     ({"data": {"pos_en": "aa"}}, "other data for pos_hi"),
-    ({"num_steps": 9}, "9 meta steps, not 8"),
+    ({"num_steps": 9}, "9 steps, not 8"),
     ({"theta_0": "c"}, "other initial parameters: what --model names is not the same"),
 ]
 
