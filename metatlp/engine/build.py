@@ -184,21 +184,6 @@ def head_specs(tasks: Collection[str]) -> dict[str, HeadSpec]:
     }
 
 
-def export_models(model: MultiTaskModel, tokenizer: Any, folder: Path) -> None:
-    """Save one ordinary model per task, each with the tokenizer, in folders of the tasks' names.
-
-    Raises:
-        InputError: they cannot be written.
-    """
-    try:
-        for task in model.models:
-            model.export(task, folder / task)
-            tokenizer.save_pretrained(folder / task)
-    except Exception as error:
-        # A full disk is an error of safetensors' own, and a plain Exception of tokenizers.
-        raise InputError(f"--output-dir: cannot write {folder}: {error}") from error
-
-
 def data_record(grid_data: GridData) -> dict[str, Any]:
     """What data.json holds: per TLP and split the sizes, the fingerprint and all counts."""
     splits = {

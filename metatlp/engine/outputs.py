@@ -11,13 +11,14 @@ from dataclasses import asdict
 from typing import Any
 
 from metatlp.engine import checkpoint
-from metatlp.engine.build import export_models
 from metatlp.engine.checks import check_finite, check_invariants
 from metatlp.engine.inner import SlotReport
+from metatlp.engine.models import export_models
 from metatlp.engine.overview import score_lines
 from metatlp.engine.placement import AgreedError, raise_first
+from metatlp.engine.provenance import of_meta_run
 from metatlp.engine.rewards import RewardReport
-from metatlp.engine.run_log import timed
+from metatlp.engine.run_log import code_commit, timed
 from metatlp.engine.run_state import distance
 from metatlp.engine.same_run import moved_line, where_it_runs
 from metatlp.engine.training import Training
@@ -109,21 +110,17 @@ def _finite(numbers: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
 
 
-def evaluate(training: Training) -> None:
-    """Score the dev splits at theta. All ranks take part."""
+def evaluate(training: Training) -> dict[str, dict[str, float]]:
+    """Score the dev splits at theta: TLP -> metrics. All ranks take part."""
     elapsed = timed()
     scores = training.evaluator.scores()
-    training.log.record(
-        {
-            "step": training.state.step,
-            "seconds": elapsed(),
-            "dev": {str(tlp): values for tlp, values in scores.items()},
-        }
-    )
+    by_name = {str(tlp): values for tlp, values in scores.items()}
+    training.log.record({"step": training.state.step, "seconds": elapsed(), "dev": by_name})
     headline = {str(tlp): values[TASKS[tlp.task].metric] for tlp, values in scores.items()}
     training.log.track(training.state.step, {f"dev/{k}": v for k, v in headline.items()})
     for line in score_lines(training.state.step, scores):
         training.log.say(line)
+    return by_name
 
 
 def save(training: Training) -> None:
@@ -171,12 +168,14 @@ def finish(training: Training) -> None:
         "stopped after the last meta step, which is saved, but before the last evaluation and the "
         "models were complete; for these give the same command with --resume auto"
     )
-    evaluate(training)
+    scores = evaluate(training)
     folder = training.folder / "models"
     with training.placement.together():
         training.log.raise_failure()
         if training.placement.is_main:
-            export_models(training.model, training.tokenizer, folder)
+            state = {**training.identity.as_json(), "step": training.state.step}
+            provenance = of_meta_run(state, {"dev": scores}, {"commit": code_commit()})
+            export_models(training.model, training.tokenizer, folder, provenance)
     training.log.say(f"finished {training.num_steps} meta steps; models in {folder}")
 
 

@@ -103,7 +103,7 @@ class RunLog:
             "arguments": arguments,
             "command": sys.argv,
             "versions": {**{name: _version(name) for name in _PACKAGES}, "python": sys.version},
-            "commit": _commit(),
+            "commit": code_commit(),
             "machine": platform.platform(),
             "placement": self.placement.describe(),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -236,7 +236,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
+def code_commit() -> str | None:
     try:
         result = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40"],

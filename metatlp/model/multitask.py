@@ -92,7 +92,7 @@ def load_config(name: str, dropout: float | None) -> Any:
     """
     if name.startswith(("/", ".", "~")) and not os.path.isdir(name):
         raise InputError(f"--model {name}: no such folder")
-    with _errors_named(f"--model {name}"):
+    with errors_named(f"--model {name}"):
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     if dropout is not None:
         for key in config.to_dict():
@@ -159,7 +159,7 @@ def load_tokenizer(name: str) -> Any:
     Raises:
         InputError: it cannot be had, or there is only a slow one.
     """
-    with _errors_named(f"--tokenizer {name}"):
+    with errors_named(f"--tokenizer {name}"):
         tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False)
     if not tokenizer.is_fast:
         raise InputError(f"--tokenizer {name}: a fast tokenizer is needed (a tokenizer.json)")
@@ -177,7 +177,7 @@ def _task_model(
         config.label2id = {label: i for i, label in enumerate(head.labels)}
     options: dict[str, Any] = {"attn_implementation": attention, "dtype": torch.float32}
     auto: Any = head.auto_class
-    with _errors_named(f"--model {name}"):
+    with errors_named(f"--model {name}"):
         if from_config:
             model = auto.from_config(config, trust_remote_code=False, **options)
         else:
@@ -186,7 +186,7 @@ def _task_model(
 
 
 @contextmanager
-def _errors_named(what: str) -> Iterator[None]:
+def errors_named(what: str) -> Iterator[None]:
     """Make whatever transformers raises while loading the user's files an InputError."""
     try:
         yield
