@@ -35,11 +35,12 @@ from metatlp.engine.build import (
 from metatlp.engine.command_line import parse_flags, run_script
 from metatlp.engine.compatibility import check_encoder, check_placement
 from metatlp.engine.data_args import DataArguments
-from metatlp.engine.demo import build_demo, demo_lines, next_line
+from metatlp.engine.demo import demo_lines, next_line
 from metatlp.engine.evaluation import Evaluator
 from metatlp.engine.grid_data import load_grid
 from metatlp.engine.inner import SlotReport
 from metatlp.engine.meta_step import meta_step
+from metatlp.engine.opening import open_run
 from metatlp.engine.outputs import (
     evaluate,
     finish,
@@ -50,17 +51,15 @@ from metatlp.engine.outputs import (
     save,
     say_stopped,
 )
-from metatlp.engine.overview import placement_lines
 from metatlp.engine.placement import Placement, start
 from metatlp.engine.plan import Slot, assign, build_queue, linear_decay
-from metatlp.engine.presets import preset_defaults
+from metatlp.engine.presets import preset_defaults, preset_values
 from metatlp.engine.reward_args import RewardArguments
 from metatlp.engine.run_log import RunLog, start_tracker, timed
 from metatlp.engine.run_state import RunState
-from metatlp.engine.same_run import RunIdentity, check_flags, check_same_run, checksum
+from metatlp.engine.same_run import RunIdentity, check_same_run, checksum
 from metatlp.engine.signals import StopRequest
 from metatlp.engine.training import Training
-from metatlp.model.multitask import load_config, load_tokenizer
 from metatlp.tasks.task import Padding
 
 ARGUMENTS = (DataArguments, MetaArguments, RewardArguments, RunArguments)
@@ -75,7 +74,13 @@ def main(argv: Sequence[str]) -> int:
         placement = start(run.report_to, run.output_dir)
         log = RunLog(Path(run.output_dir), placement)
         arguments = resolved(data, meta, rewards, run)
-        meta, tokenizer = open_run(data, meta, run, placement, log, arguments)
+        with placement.together():
+            check_placement(meta, run, placement)
+        chosen = preset_values(meta.preset, data, meta, run)
+        lines = demo_lines(data, meta, chosen, "preset demo, the default on this data")
+        meta, tokenizer = open_run(
+            data, meta, run, placement, log, arguments, lines, meta.meta_batch_size
+        )
         training = build(data, meta, rewards, run, placement, log, tokenizer, stop, arguments)
         if training is None:
             return 0
@@ -88,43 +93,6 @@ def main(argv: Sequence[str]) -> int:
         with placement.together():
             log.close()
     return 0
-
-
-def open_run(
-    data: DataArguments,
-    meta: MetaArguments,
-    run: RunArguments,
-    placement: Placement,
-    log: RunLog,
-    arguments: dict[str, Any],
-) -> tuple[MetaArguments, Any]:
-    """Check what can be checked before any data is read; make the run's folder.
-
-    Returns:
-        The flags, with the demo's encoder as --model if it is that, and the tokenizer.
-    """
-    with placement.together():
-        check_placement(meta, run, placement)
-    check_flags(arguments, placement)
-    if data.source == "demo":
-        for line in demo_lines(data, meta, run):
-            log.say(line)
-    for line in placement_lines(placement.describe(), meta.meta_batch_size):
-        log.say(line)
-    if not run.dry_run:
-        with placement.together():
-            log.check_folder(run.resume)
-    if data.source == "demo":
-        meta = build_demo(data, meta, placement, log.say_here)
-    assert meta.model is not None
-    with placement.together():
-        load_config(meta.model, meta.dropout)
-        tokenizer = load_tokenizer(meta.tokenizer or meta.model)
-        Padding.of(tokenizer)
-    if not run.dry_run:
-        with placement.together():
-            log.open(arguments)
-    return meta, tokenizer
 
 
 def build(

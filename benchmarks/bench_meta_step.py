@@ -87,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
         torch.set_num_threads(arguments.threads)
     kind, _, value = arguments.part.partition(":")
     if data.source == "demo" and kind == "all":
-        for line in demo_lines(data, MetaArguments(model=arguments.model), RunArguments()):
+        for line in demo_lines(data, MetaArguments(model=arguments.model), {}, ""):
             print(line, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(data, arguments, start_process("none", folder))

@@ -13,11 +13,11 @@ from importlib.util import find_spec
 from typing import Any, ClassVar, Literal
 
 from metatlp.engine.bounds import LARGEST_EXACT_CLIP
-from metatlp.engine.data_args import DataArguments
+from metatlp.engine.data_args import DataArguments, EncodingArguments
+from metatlp.engine.encoder_args import EncoderArguments, check_share
 from metatlp.engine.flags import at_least, flag, flag_name
 from metatlp.engine.reward_args import RewardArguments
 from metatlp.errors import InputError
-from metatlp.model.demo_encoder import RECIPE
 from metatlp.sampling import SAMPLERS
 
 # Tracker -> the packages that bring it; one of them is enough.
@@ -29,25 +29,9 @@ TRACKERS = {
 
 
 @dataclass(frozen=True)
-class MetaArguments:
+class MetaArguments(EncoderArguments):
     """The model and the algorithm: everything that makes the science of a run."""
 
-    _argument_group_name: ClassVar[str] = "model and algorithm"
-
-    model: str | None = flag(
-        "encoder: hub id or folder [default with --data demo: a small one made for it]"
-    )
-    pretrain_steps: int | None = flag(
-        "masked-LM steps with which the demo's encoder is made, once; 0: random weights [default: "
-        f"{RECIPE.pretrain_steps}]"
-    )
-    tokenizer: str | None = flag("tokenizer: hub id or folder [default: that of --model]")
-    from_config: bool = flag("start from random weights of the configuration in --model", False)
-    attention: Literal["sdpa", "eager"] = flag("attention implementation of the encoder", "sdpa")
-    dropout: float = flag(
-        "dropout probability in every inner step, for every dropout of the model", 0.1
-    )
-    gradient_checkpointing: bool = flag("recompute activations: less memory, more time", False)
     preset: Literal["paper", "authors-code", "debug", "demo"] = flag(
         "group of defaults that explicit flags override; demo if the data is", "paper"
     )
@@ -110,20 +94,9 @@ class MetaArguments:
     seed: int = flag("seed of everything random", 0)
 
     def __post_init__(self) -> None:
-        if self.pretrain_steps is not None and not self.embedded:
-            raise InputError("--pretrain-steps belongs to the demo's encoder: leave out --model")
+        super().__post_init__()
         self._check_sampler()
         self._check_numbers()
-
-    @property
-    def embedded(self) -> bool:
-        """Whether the encoder is the demo's own."""
-        return self.model is None
-
-    @property
-    def num_pretrain_steps(self) -> int:
-        """Of the demo's encoder."""
-        return RECIPE.pretrain_steps if self.pretrain_steps is None else self.pretrain_steps
 
     @property
     def temperature(self) -> float | None:
@@ -152,15 +125,11 @@ class MetaArguments:
         if not 0 <= self.seed < 2**32:
             raise InputError(f"--seed {self.seed}: must be at least 0 and below 2^32")
         at_least(1, self, "meta_batch_size", "inner_steps", "max_meta_steps")
-        at_least(0, self, "pretrain_steps")
         for name in ("inner_lr", "meta_lr", "grad_clip", "weight_decay", "epochs"):
             value = getattr(self, name)
             if not (value >= 0 and math.isfinite(value)):
                 raise InputError(f"{flag_name(name)} {value}: must be 0 or more, and finite")
-        for name in ("dropout", "outer_momentum"):
-            value = getattr(self, name)
-            if not 0 <= value < 1:
-                raise InputError(f"{flag_name(name)} {value}: must be at least 0 and below 1")
+        check_share(self, "outer_momentum")
         if self.inner_lr > 1:
             raise InputError(f"--inner-lr {self.inner_lr}: must be at most 1")
         if self.epochs == 0:
@@ -185,27 +154,26 @@ class MetaArguments:
 
 
 @dataclass(frozen=True)
-class RunArguments:
+class OutputArguments:
     """Output, state, and what is shown; nothing here changes what is learned."""
 
     _argument_group_name: ClassVar[str] = "run"
 
     output_dir: str = flag("folder of the run; runs/demo with --data demo", "runs/meta")
-    save_every: int = flag("meta steps between checkpoints; 0 saves at the end only", 500)
+    save_every: int = flag(
+        "meta steps (or updates) between checkpoints; 0 saves at the end only", 500
+    )
     keep: int = flag("number of checkpoints kept", 2)
     resume: str | None = flag("auto (the newest whole checkpoint in --output-dir) or a checkpoint")
-    eval_every: int = flag("meta steps between dev evaluations; 0 evaluates at the end only", 0)
+    eval_every: int = flag(
+        "meta steps (or updates) between dev evaluations; 0 evaluates at the end only", 0
+    )
     eval_examples: int | None = flag("use only so many examples of every dev file, the first ones")
     eval_batch_size: int = flag("examples per batch in evaluation", 64)
     report_to: Literal["none", "tensorboard", "wandb", "trackio"] = flag(
         "tracker that also gets the metrics, through Accelerate", "none"
     )
-    debug: bool = flag(
-        "one process, few examples and steps, every check on (--preset debug)", False
-    )
-    dry_run: bool = flag(
-        "print grid, probabilities, steps, memory and communication; then exit", False
-    )
+    dry_run: bool = flag("print what would be trained, and what it takes; then exit", False)
 
     def __post_init__(self) -> None:
         at_least(0, self, "save_every", "eval_every")
@@ -218,18 +186,41 @@ class RunArguments:
             )
 
 
+@dataclass(frozen=True)
+class RunArguments(OutputArguments):
+    """Those of a meta-training run."""
+
+    debug: bool = flag(
+        "one process, few examples and steps, every check on (--preset debug)", False
+    )
+    dry_run: bool = flag(
+        "print grid, probabilities, steps, memory and communication; then exit", False
+    )
+
+
 def resolved(
     data: DataArguments, meta: MetaArguments, rewards: RewardArguments, run: RunArguments
 ) -> dict[str, Any]:
     """All flags and the values a run uses, JSON-able (an infinite tau is written `inf`)."""
-    values = {k: v for part in (data, meta, run) for k, v in dataclasses.asdict(part).items()}
-    values |= rewards.resolved(meta.sampler)
-    values["batch_size"] = ",".join(f"{task}={n}" for task, n in data.batch_sizes().items())
+    values = resolved_flags(data, meta, run) | rewards.resolved(meta.sampler)
     values |= {"tau": meta.temperature, "size_unit": meta.unit}
+    return {k: "inf" if v == math.inf else v for k, v in values.items()}
+
+
+def resolved_flags(
+    data: EncodingArguments, encoder: EncoderArguments, *more: Any
+) -> dict[str, Any]:
+    """All flags of a script that trains, with what `data` and `encoder` make of them."""
+    values = {
+        name: value
+        for part in (data, encoder, *more)
+        for name, value in dataclasses.asdict(part).items()
+    }
+    values["batch_size"] = ",".join(f"{task}={n}" for task, n in data.batch_sizes().items())
     values["data"] = data.source
     if data.source == "demo":
         values |= {f"demo_{name}": v for name, v in dataclasses.asdict(data.demo).items()}
-    if meta.embedded:
-        values |= {"model": "demo", "pretrain_steps": meta.num_pretrain_steps}
-    values["tokenizer"] = meta.tokenizer or values["model"]
-    return {k: "inf" if v == math.inf else v for k, v in values.items()}
+    if encoder.embedded:
+        values |= {"model": "demo", "pretrain_steps": encoder.num_pretrain_steps}
+    values["tokenizer"] = encoder.tokenizer or values["model"]
+    return values

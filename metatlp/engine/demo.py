@@ -6,36 +6,45 @@ Knows ranks only to have one of them build; what is built, metatlp.data and meta
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 from metatlp.data.demo.fingerprint import digest, generator_digest
 from metatlp.data.once import built_once
-from metatlp.engine.args import MetaArguments, RunArguments
-from metatlp.engine.data_args import DataArguments
+from metatlp.engine.data_args import SourceArguments
+from metatlp.engine.encoder_args import EncoderArguments
 from metatlp.engine.flags import flag_name
 from metatlp.engine.placement import Placement
-from metatlp.engine.presets import PRESETS
 from metatlp.model import demo_corpus, demo_encoder, demo_pretraining, demo_tokenizer
 
 Log = Callable[[str], None]
+Encoder = TypeVar("Encoder", bound=EncoderArguments)
 
 
-def demo_lines(data: DataArguments, meta: MetaArguments, run: RunArguments) -> list[str]:
-    """The first lines of a run on the demo."""
-    encoder = "and encoder" if meta.embedded else f"with --model {meta.model}"
+def demo_lines(
+    data: SourceArguments, encoder: EncoderArguments, chosen: Mapping[str, Any], why: str
+) -> list[str]:
+    """The first lines of a run on the demo; none on other data.
+
+    Args:
+        chosen: field name -> value of the flags whose defaults the demo changes. why: they do.
+    """
+    if data.source != "demo":
+        return []
+    named = encoder.model or getattr(encoder, "init_from", None)
+    with_model = f"with {named}" if named else "and encoder"
     lines = [
-        f"demo: no real data, but the project's own grid of artificial languages {encoder} "
+        f"demo: no real data, but the project's own grid of artificial languages {with_model} "
         "(docs/demo.md); for real data give --model and --data-dir DIR or --data hub; cached in "
         f"{data.cache_folder / 'demo'}"
     ]
-    if meta.preset == "demo":
-        used = {k: v for part in (data, meta, run) for k, v in vars(part).items()}
-        shown = " ".join(f"{flag_name(name)} {used[name]}" for name in PRESETS["demo"])
-        lines.append(f"preset demo, the default on this data: {shown}")
+    if chosen:
+        shown = " ".join(f"{flag_name(name)} {value}" for name, value in chosen.items())
+        lines.append(f"{why}: {shown}")
     return lines
 
 
@@ -48,9 +57,7 @@ def next_line(folder: Path) -> str:
     )
 
 
-def build_demo(
-    data: DataArguments, meta: MetaArguments, placement: Placement, log: Log
-) -> MetaArguments:
+def build_demo(data: SourceArguments, encoder: Encoder, placement: Placement, log: Log) -> Encoder:
     """Have grid and encoder in the cache. Every rank takes part.
 
     Returns:
@@ -65,10 +72,10 @@ def build_demo(
         with placement.together():
             if builds:
                 data.demo.build(data.cache_folder, log)
-                folder = _encoder(data, meta, log) if meta.embedded else None
+                folder = _encoder(data, encoder, log) if encoder.embedded else None
     if folder is None:
-        return meta
-    return dataclasses.replace(meta, model=str(folder), pretrain_steps=None)
+        return encoder
+    return dataclasses.replace(encoder, model=str(folder), pretrain_steps=None)
 
 
 def encoder_folder(cache_dir: Path, seed: int, steps: int) -> Path:
@@ -82,8 +89,8 @@ def encoder_folder(cache_dir: Path, seed: int, steps: int) -> Path:
     return cache_dir / "demo" / f"encoder-{key}"
 
 
-def _encoder(data: DataArguments, meta: MetaArguments, log: Log) -> Path:
-    seed, steps = data.demo.seed, meta.num_pretrain_steps
+def _encoder(data: SourceArguments, arguments: EncoderArguments, log: Log) -> Path:
+    seed, steps = data.demo.seed, arguments.num_pretrain_steps
 
     def build(folder: Path) -> None:
         log(f"demo: making the encoder with {steps} pretraining steps, once")

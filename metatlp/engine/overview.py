@@ -21,11 +21,11 @@ _NAMED = 4  # TLPs named per count before the rest is left to data.json
 _NOT_TOLD = ("read", "windows", "examples_over_max")
 
 
-def placement_lines(placement: Mapping[str, Any], slots: int) -> list[str]:
+def placement_lines(placement: Mapping[str, Any], slots: int | None = None) -> list[str]:
     """How many processes, on what; said before anything that takes time.
 
     Args:
-        placement: Placement.describe(). slots: m.
+        placement: Placement.describe(). slots: m, where there are slots.
     """
     world, threads = placement["processes"], placement["threads_per_process"]
     each = ", each" if world > 1 else ""
@@ -35,7 +35,7 @@ def placement_lines(placement: Mapping[str, Any], slots: int) -> list[str]:
         f"{placement['kernels']}"
         + (f"; backend {placement['backend']}" if placement["backend"] else "")
     ]
-    if world > slots:
+    if slots is not None and world > slots:
         lines.append(
             f"note: {world - slots} of the {world} processes stay idle in every meta step, for "
             f"--meta-batch-size is {slots}"

@@ -5,7 +5,7 @@ Knows the names of flags and when a preset's value has no place; parses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from metatlp.errors import InputError
@@ -56,6 +56,56 @@ TINY_DEMO = {"demo_scale": 0.0005}
 TINY_PRETRAINING = {"pretrain_steps": 10}
 
 
+# Of the demo's preset, what any script that trains on it takes.
+DEMO_DATA = {
+    name: PRESETS["demo"][name]
+    for name in (
+        *("dropout", "batch_size", "max_length", "qa_max_length", "qa_stride", "qa_query_length"),
+        "eval_examples",
+    )
+}
+DEMO_MTL = {**DEMO_DATA, "lr": 1e-3, "epochs": 2.5}
+DEMO_FINETUNE = {**DEMO_DATA, "lr": "1e-3"}
+
+
+def preset_values(preset: str, *parts: object) -> dict[str, Any]:
+    """Field name -> value, of the fields that the demo's preset sets; none of another preset."""
+    return values_of(PRESETS["demo"], *parts) if preset == "demo" else {}
+
+
+def values_of(names: Iterable[str], *parts: object) -> dict[str, Any]:
+    """Field name -> value, of the fields of those names."""
+    values = {name: value for part in parts for name, value in vars(part).items()}
+    return {name: values[name] for name in names}
+
+
+def is_demo(explicit: Mapping[str, Any]) -> bool:
+    """SourceArguments.source == "demo", of which only the explicit flags are known here."""
+    return explicit.get("data", "folder" if "data_dir" in explicit else "demo") == "demo"
+
+
+def mtl_defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of train_mtl.py, as preset_defaults are those of train_meta.py."""
+    if is_demo(explicit):
+        return {**DEMO_MTL, "output_dir": "runs/demo-mtl"}
+    _require_model(explicit, "model")
+    return {}
+
+
+def finetune_defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of finetune.py, those of the lengths aside, which --init-from may say."""
+    if is_demo(explicit):
+        return {**DEMO_FINETUNE, "output_dir": "runs/demo-finetune"}
+    _require_model(explicit, "model", "init_from")
+    return {}
+
+
+def _require_model(explicit: Mapping[str, Any], *names: str) -> None:
+    if not any(name in explicit for name in names):
+        flags = " or ".join(f"--{name.replace('_', '-')}" for name in names)
+        raise InputError(f"{flags}: name an encoder (a hub id or a folder); only the demo has one")
+
+
 def preset_defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:
     """The defaults that the preset of a command line puts in the place of the flags' own.
 
@@ -66,10 +116,9 @@ def preset_defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:
         InputError: `--debug` together with a preset other than debug; no `--model` although the
             data is not the demo's.
     """
-    # DataArguments.source, of which only the explicit flags are known here.
-    demo = explicit.get("data", "folder" if "data_dir" in explicit else "demo") == "demo"
-    if not demo and "model" not in explicit:
-        raise InputError("--model: name an encoder (a hub id or a folder); only the demo has one")
+    demo = is_demo(explicit)
+    if not demo:
+        _require_model(explicit, "model")
     usual = "debug" if explicit.get("debug") else "demo" if demo else "paper"
     preset = explicit.get("preset", usual)
     if explicit.get("debug") and preset != "debug":

@@ -168,7 +168,7 @@ def take_best(run: Supervised) -> Best | None:
 
 def record(run: Supervised) -> None:
     """A line of metrics.jsonl on the updates since the last one."""
-    own = [
+    own: list[dict[str, Any]] = [
         {"losses": report.losses(), "clipped": report.clipped.item(), "tokens": report.tokens}
         for report in run._unrecorded
     ]
