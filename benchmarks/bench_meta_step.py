@@ -35,7 +35,7 @@ from meta_step.variants import Floor, Ours, Variant, agreement, builders
 from meta_step.workload import Workload, build_workload
 from results_file import check_output, machine, save, without_paths
 
-from metatlp.engine.args import MetaArguments, RunArguments
+from metatlp.engine.args import MetaArguments
 from metatlp.engine.command_line import parse_flags, run_script
 from metatlp.engine.cost import Cost
 from metatlp.engine.data_args import DataArguments
