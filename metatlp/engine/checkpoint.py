@@ -67,7 +67,7 @@ def save(
         set_aside(folder, step - 1)
         os.replace(beside, final)
         _flush(folder)
-        for old in _all(folder)[:-keep]:
+        for old in paths(folder)[:-keep]:
             _hide(old)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(beside, ignore_errors=True)
@@ -111,7 +111,7 @@ def find(folder: Path, resume: str, log: Callable[[str], None]) -> Checkpoint | 
     """
     if resume != "auto":
         return load(Path(resume))
-    found = _all(folder)
+    found = paths(folder)
     for path in reversed(found):
         try:
             return load(path)
@@ -120,6 +120,24 @@ def find(folder: Path, resume: str, log: Callable[[str], None]) -> Checkpoint | 
     if found:
         raise InputError(f"--resume auto: every checkpoint in {folder} is damaged; see above")
     return None
+
+
+def paths(folder: Path) -> list[Path]:
+    """The checkpoints in a run's checkpoint folder, from the oldest to the newest."""
+    found = [path for path in folder.glob("step_*") if _CHECKPOINT.fullmatch(path.name)]
+    return sorted(found, key=_step)
+
+
+def newest_state(run: Path) -> dict[str, Any]:
+    """The JSON state of a run's newest checkpoint, without its tensors.
+
+    Raises:
+        InputError: the run has none, or its state cannot be read.
+    """
+    found = paths(run / "checkpoints")
+    if not found:
+        raise InputError(f"{run}: no checkpoint in {run / 'checkpoints'}")
+    return _read_json(found[-1] / STATE)
 
 
 def set_aside(folder: Path, step: int) -> list[Path]:
@@ -132,19 +150,13 @@ def set_aside(folder: Path, step: int) -> list[Path]:
     Raises:
         InputError: the folder cannot be written.
     """
-    later = [path for path in _all(folder) if _step(path) > step]
+    later = [path for path in paths(folder) if _step(path) > step]
     try:
         for path in later:
             _hide(path)
     except OSError as error:
         raise InputError(f"--output-dir: cannot set a checkpoint aside: {error}") from error
     return later
-
-
-def _all(folder: Path) -> list[Path]:
-    """From the oldest to the newest."""
-    found = [path for path in folder.glob("step_*") if _CHECKPOINT.fullmatch(path.name)]
-    return sorted(found, key=_step)
 
 
 def _step(path: Path) -> int:

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from metatlp.data.schedule import Schedule
 from metatlp.data.streams import BatchStream
 from metatlp.engine.args import MetaArguments
 from metatlp.engine.cost import Cost
 from metatlp.engine.grid_data import GridData
 from metatlp.engine.reward_args import RewardArguments
+from metatlp.engine.supervised_args import MtlArguments
 from metatlp.grid import TLP
 from metatlp.tasks import TASKS
 
@@ -160,6 +162,22 @@ def cost_lines(cost: Cost) -> list[str]:
         f"communication: {_size(cost.communication)} per process into the all-reduces of a meta "
         f"step{update if cost.rewards else ''}",
     ]
+
+
+def mtl_line(mtl: MtlArguments, num_batches: int, schedule: Schedule) -> str:
+    """How many updates there are, and of what."""
+    how = {
+        "concat": "of the TLPs of a task concatenated, the batches of all tasks shuffled",
+        "temp": f"each of a TLP drawn with tau {mtl.temperature:g}" if mtl.temperature else "",
+        "uniform": "each of a TLP drawn evenly",
+    }[mtl.sampler]
+    number = f"{len(schedule):,} updates"
+    if mtl.match_updates is not None:
+        number += f", the inner steps of {mtl.match_updates},"
+    return (
+        f"{number} = {len(schedule) / num_batches:.3g} epochs of {num_batches:,} batches, {how}; "
+        f"learning rate {mtl.lr:g}, decaying linearly to 0"
+    )
 
 
 def score_lines(

@@ -29,12 +29,10 @@ from metatlp.engine.run_state import check_restorable, copy_in, distance
 from metatlp.engine.same_run import RunIdentity, moved_line, where_it_runs
 from metatlp.engine.signals import StopRequest
 from metatlp.errors import DivergedError
-from metatlp.grid import TLP
 from metatlp.model.arena import Arena
 from metatlp.tasks import TASKS
 
 LOG_EVERY = 50  # updates per line of metrics.jsonl
-Scores = dict[TLP, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -57,9 +55,15 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class Best:
-    """The parameters with the best dev score so far: of `update`, as (P,) `theta`."""
+    """The parameters with the best dev score so far.
+
+    Attributes:
+        score: mean over the dev TLPs of each task's metric. scores: all of them, TLP by name.
+        update: after which they were there. theta: (P,).
+    """
 
     score: float
+    scores: dict[str, dict[str, float]]
     update: int
     theta: Tensor
 
@@ -71,6 +75,7 @@ class Supervised:
     Attributes:
         update: finished updates.
         curve: dev scores so far, [update, mean over the dev TLPs of each task's metric].
+        dev: the last dev scores, TLP by name.
     """
 
     arena: Arena
@@ -90,7 +95,7 @@ class Supervised:
     free_flags: frozenset[str] = field(kw_only=True)
     stop: StopRequest = field(kw_only=True)
     theta_0: Tensor = field(kw_only=True)
-    scores: Scores = field(default_factory=dict, kw_only=True)
+    dev: dict[str, dict[str, float]] = field(default_factory=dict, kw_only=True)
     _unrecorded: list[UpdateReport] = field(default_factory=list, kw_only=True)
     _elapsed: Callable[[], float] = field(default_factory=timed, kw_only=True)
 
@@ -142,28 +147,27 @@ def evaluate(run: Supervised) -> None:
     record(run)
     if not run.evaluator.splits:
         return
-    run.scores = run.evaluator.scores()
-    headlines = [values[TASKS[tlp.task].metric] for tlp, values in run.scores.items()]
+    scores = run.evaluator.scores()
+    headlines = [values[TASKS[tlp.task].metric] for tlp, values in scores.items()]
     score = sum(headlines) / len(headlines)
+    run.dev = {str(tlp): values for tlp, values in scores.items()}
     # A run that goes on evaluates again what it had not saved.
     run.curve = [entry for entry in run.curve if entry[0] != run.update]
     run.curve.append((run.update, score))
-    dev = {str(tlp): values for tlp, values in run.scores.items()}
-    run.log.record({"step": run.update, "seconds": run._elapsed(), "dev": dev})
+    run.log.record({"step": run.update, "seconds": run._elapsed(), "dev": run.dev})
     run._elapsed = timed()
-    for line in score_lines(run.update, run.scores, "update"):
+    for line in score_lines(run.update, scores, "update"):
         run.log.say(line)
     better = run.best is None or score > run.best.score
     if run.settings.select == "best" and better:
-        run.best = Best(score, run.update, run.arena.live.clone())
+        run.best = Best(score, run.dev, run.update, run.arena.live.clone())
 
 
-def take_best(run: Supervised) -> Best | None:
-    """Give the model the best parameters, if they are wanted and not the last ones."""
-    if run.best is not None and run.best.update != run.update:
+def take_result(run: Supervised) -> None:
+    """Give the model the parameters that are the result: the best ones, if those are wanted."""
+    if run.best is not None:
         run.arena.live.copy_(run.best.theta)
-        run.scores = run.evaluator.scores()
-    return run.best
+        run.dev = run.best.scores
 
 
 def record(run: Supervised) -> None:
@@ -240,7 +244,8 @@ def save(run: Supervised) -> None:
             "num_records": run.log.num_records(),
             "segments": [segment.name for segment in arena.segments],
             "curve": run.curve,
-            "best": run.best and {"score": run.best.score, "update": run.best.update},
+            "best": run.best
+            and {"score": run.best.score, "scores": run.best.scores, "update": run.best.update},
         }
         folder = run.folder / "checkpoints"
         checkpoint.save(folder, run.update, state, tensors, run.settings.keep)
@@ -284,6 +289,6 @@ def _restore(run: Supervised, saved: Checkpoint) -> None:
         theta = torch.empty_like(arena.live)
         theta.copy_(arena.live)  # the padding, which no checkpoint has
         copy_in(arena, saved, "best", theta)
-        run.best = Best(state["best"]["score"], state["best"]["update"], theta)
+        run.best = Best(**state["best"], theta=theta)
     run.update = state["step"]
     run.curve = [(update, score) for update, score in state["curve"]]

@@ -1,0 +1,59 @@
+"""The mean of a run's last checkpoints, as a model of its own beside the last one."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from metatlp.engine import checkpoint
+from metatlp.engine.models import export_models
+from metatlp.engine.overview import score_lines
+from metatlp.engine.provenance import Provenance
+from metatlp.engine.run_state import copy_in
+from metatlp.engine.supervised import Supervised
+from metatlp.model.multitask import MultiTaskModel
+
+
+def mean_of_checkpoints(
+    run: Supervised, number: int, model: MultiTaskModel, tokenizer: Any, provenance: Provenance
+) -> None:
+    """Write the mean of the last checkpoints to averaged/models, with its dev scores.
+
+    The sum is taken in float64. Every rank takes part.
+
+    Args:
+        number: of checkpoints; with fewer there are, those.
+        provenance: of the run's own model.
+
+    Raises:
+        InputError: a checkpoint is damaged, or the models cannot be written.
+    """
+    arena = run.arena
+    folders = checkpoint.paths(run.folder / "checkpoints")[-number:]
+    with run.placement.together():
+        total = torch.zeros_like(arena.live, dtype=torch.float64)
+        one = torch.zeros_like(arena.live)
+        for folder in folders:
+            copy_in(arena, checkpoint.load(folder), "theta", one)
+            total += one
+        arena.live.copy_(total / len(folders))
+    scores = run.evaluator.scores()
+    steps = ", ".join(str(int(folder.name.removeprefix("step_"))) for folder in folders)
+    run.log.say(f"mean of the {len(folders)} checkpoints after updates {steps}:")
+    for line in score_lines(run.update, scores, "update")[1:]:
+        run.log.say(line)
+    dev = {str(tlp): values for tlp, values in scores.items()}
+    averaged = dataclasses.replace(
+        provenance,
+        system="mtl-averaged",
+        selected_on={},
+        details={**provenance.details, "averaged after updates": steps},
+        scores={"dev": dev} if dev else {},
+    )
+    path = run.folder / "averaged" / "models"
+    with run.placement.together():
+        if run.placement.is_main:
+            export_models(model, tokenizer, path, averaged)
+    run.log.say(f"their models in {path}")

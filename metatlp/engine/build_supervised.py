@@ -1,0 +1,131 @@
+"""From flags to the parts of an ordinary training run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from metatlp.data.schedule import PartLoader, Schedule
+from metatlp.engine.checkpoint import newest_state
+from metatlp.engine.data_parallel import DataParallel
+from metatlp.engine.evaluation import EvalSplit, Evaluator
+from metatlp.engine.inner import InnerConfig, InnerLoop, InnerState
+from metatlp.engine.placement import Placement
+from metatlp.engine.run_log import RunLog
+from metatlp.engine.same_run import FREE_FLAGS, RunIdentity, check_same_run, checksum
+from metatlp.engine.signals import StopRequest
+from metatlp.engine.supervised import Supervised, TrainSettings
+from metatlp.engine.supervised_args import UpdateArguments
+from metatlp.errors import InputError
+from metatlp.grid import TLP
+from metatlp.model.arena import Arena
+from metatlp.model.multitask import MultiTaskModel
+from metatlp.tasks.task import Padding
+
+# What is evaluated, and when, decides what is best.
+CHOOSING_FLAGS = frozenset({"eval_every", "eval_examples"})
+
+
+def num_parts(arguments: UpdateArguments, placement: Placement) -> int:
+    """--batch-parts, or one per process.
+
+    Raises:
+        InputError: fewer parts than processes.
+    """
+    parts = arguments.batch_parts or placement.world
+    if parts < placement.world:
+        raise InputError(
+            f"--batch-parts {parts}: {placement.world} processes need a part each; start fewer"
+        )
+    return parts
+
+
+def build_supervised(
+    model: MultiTaskModel,
+    schedule: Schedule,
+    dev: Mapping[TLP, EvalSplit],
+    padding: Padding,
+    arguments: UpdateArguments,
+    settings: TrainSettings,
+    *,
+    flags: Mapping[str, Any],
+    data: Mapping[str, str],
+    seed: int,
+    eval_batch_size: int,
+    folder: Path,
+    placement: Placement,
+    log: RunLog,
+    stop: StopRequest,
+) -> Supervised:
+    """A run at its first update. Every rank takes part.
+
+    Args:
+        model: on the ranks' devices.
+        schedule: the batch of every update.
+        dev: what is scored on the way.
+        flags: resolved, those of this run alone. data: fingerprints of what it trains on.
+        seed: of the dropout masks.
+        folder: of its records and checkpoints.
+
+    Raises:
+        InputError: a rank differs from the others.
+    """
+    arena = Arena(model.named_uses())
+    inner = InnerState.zeros(arena)
+    config = InnerConfig(weight_decay=arguments.weight_decay, grad_clip=arguments.grad_clip)
+    loop = InnerLoop(
+        model, arena, inner, config, seed, placement.accelerator.autocast, placement.rank
+    )
+    parts = num_parts(arguments, placement)
+    parallel = DataParallel(loop, parts, arguments.reduce == "exact", placement)
+    identity = RunIdentity(
+        arguments=flags,
+        data=data,
+        num_steps=len(schedule),
+        mixed_precision=placement.accelerator.mixed_precision,
+        theta_0=checksum(arena.live),
+    )
+    check_same_run(identity, placement)
+    return Supervised(
+        arena,
+        inner,
+        settings=settings,
+        folder=folder,
+        placement=placement,
+        log=log,
+        loader=PartLoader(
+            schedule,
+            padding,
+            parts,
+            parallel.own_parts(),
+            pin_memory=placement.device.type == "cuda",
+        ),
+        parallel=parallel,
+        evaluator=Evaluator(model, dev, padding, eval_batch_size, placement),
+        identity=identity,
+        free_flags=free_flags(settings.select),
+        stop=stop,
+        theta_0=arena.live.clone(),
+    )
+
+
+def free_flags(select: str) -> frozenset[str]:
+    """Flags that may change when a run goes on."""
+    return FREE_FLAGS - CHOOSING_FLAGS if select == "best" else FREE_FLAGS
+
+
+def inner_steps_of(run: str) -> int:
+    """The inner steps of a run of train_meta.py: meta steps * m * k.
+
+    Raises:
+        InputError: it is none, or has saved nothing.
+    """
+    try:
+        state = newest_state(Path(run))
+        flags = state["arguments"]
+        return state["num_steps"] * flags["meta_batch_size"] * flags["inner_steps"]
+    except InputError as error:
+        raise InputError(f"--match-updates {run}: {error}") from error
+    except (KeyError, TypeError) as error:
+        raise InputError(f"--match-updates {run}: not a run of train_meta.py") from error

@@ -1,0 +1,189 @@
+"""Multi-task learning, the paper's baseline: all selected TLPs concatenated and shuffled.
+
+    accelerate launch train_mtl.py --selection lang:hi --data-dir DATA --model ENCODER
+
+Without --data-dir or --data hub it trains the demo's encoder on its grid of artificial languages.
+
+Read top to bottom: parse, place, load, build, train, write.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+# This folder holds kernels/, which would shadow the Hugging Face package that transformers imports.
+sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from metatlp.data.schedule import Member, Schedule, drawn_plan, shuffled_plan
+from metatlp.data.streams import BatchStream
+from metatlp.engine.args import resolved_flags
+from metatlp.engine.averaging import mean_of_checkpoints
+from metatlp.engine.build import data_record, head_specs
+from metatlp.engine.build_supervised import build_supervised, inner_steps_of, num_parts
+from metatlp.engine.command_line import parse_flags, run_script
+from metatlp.engine.compatibility import check_encoder
+from metatlp.engine.data_args import DataArguments
+from metatlp.engine.demo import demo_lines
+from metatlp.engine.grid_data import GridData, load_grid
+from metatlp.engine.models import export_models
+from metatlp.engine.opening import open_run
+from metatlp.engine.overview import count_lines, grid_lines, mtl_line
+from metatlp.engine.placement import Placement, start
+from metatlp.engine.presets import DEMO_MTL, mtl_defaults, values_of
+from metatlp.engine.provenance import Provenance
+from metatlp.engine.run_log import RunLog, start_tracker
+from metatlp.engine.signals import StopRequest
+from metatlp.engine.supervised import Supervised, TrainSettings, resume, take_result, train
+from metatlp.engine.supervised_args import MtlArguments, MtlOutputArguments
+from metatlp.model.multitask import build_model
+from metatlp.sampling import build_sampler
+from metatlp.tasks.task import Padding
+
+ARGUMENTS = (DataArguments, MtlArguments, MtlOutputArguments)
+
+
+def main(argv: Sequence[str]) -> int:
+    data, mtl, run = parse_flags(ARGUMENTS, mtl_defaults, __doc__.splitlines()[0], argv)
+    with StopRequest("stopped before the first update; there was nothing to save") as stop:
+        placement = start(run.report_to, run.output_dir)
+        log = RunLog(Path(run.output_dir), placement, unit="update")
+        flags = resolved(data, mtl, run, placement)
+        lines = demo_lines(data, mtl, values_of(DEMO_MTL, data, mtl, run), "defaults of the demo")
+        mtl, tokenizer = open_run(data, mtl, run, placement, log, flags, lines)
+        grid_data = load_grid(data, tokenizer, run.eval_examples, placement, log.say_here)
+        schedule, plan_lines = plan(data, mtl, grid_data)
+        for line in (*plan_lines, *count_lines(grid_data.counts())):
+            log.say(line)
+        if run.dry_run:
+            return 0
+        training = build(
+            data, mtl, run, placement, log, flags, tokenizer, grid_data, schedule, stop
+        )
+        with training.loader:
+            resume(training, run.resume)
+            if train(training):
+                finish(training, mtl, data, flags, tokenizer)
+        with placement.together():
+            log.close()
+    return 0
+
+
+def resolved(
+    data: DataArguments, mtl: MtlArguments, run: MtlOutputArguments, placement: Placement
+) -> dict[str, Any]:
+    """All flags and the values a run uses, JSON-able."""
+    with placement.together():
+        values = resolved_flags(data, mtl, run) | {"batch_parts": num_parts(mtl, placement)}
+    values["tau"] = "inf" if mtl.temperature == math.inf else mtl.temperature
+    return values
+
+
+def plan(data: DataArguments, mtl: MtlArguments, grid_data: GridData) -> tuple[Schedule, list[str]]:
+    """The batch of every update, and lines that show the grid."""
+    sizes, splits = data.batch_sizes(), grid_data.train
+    streams = {
+        tlp: BatchStream(split, tlp, sizes[tlp.task], mtl.seed) for tlp, split in splits.items()
+    }
+    if mtl.sampler == "concat":
+        groups = [{t: splits[t] for t in splits if t.task == task} for task in grid_data.grid.tasks]
+    else:
+        groups = [{tlp: split} for tlp, split in splits.items()]
+    members = [Member.of(group, sizes[next(iter(group)).task], mtl.seed) for group in groups]
+    batches = [member.stream.batches_per_epoch for member in members]
+    examples: list[float] = [split.num_examples for split in splits.values()]
+    num_updates = max(1, int(mtl.epochs * sum(batches)))
+    if mtl.match_updates is not None:
+        num_updates = inner_steps_of(mtl.match_updates)
+    num_updates = min(num_updates, mtl.max_updates or num_updates)
+    if mtl.sampler == "concat":
+        rows = [split.num_rows for split in splits.values()]
+        probs = [n / sum(rows) for n in rows]
+        schedule = Schedule(members, shuffled_plan(batches, num_updates, mtl.seed))
+    else:
+        sampler = build_sampler(mtl.sampler, examples, seed=mtl.seed, tau=mtl.temperature)
+        probs = list(sampler.probs())
+        schedule = Schedule(members, drawn_plan(sampler, len(members), num_updates))
+    return schedule, [*grid_lines(grid_data, streams, probs), mtl_line(mtl, sum(batches), schedule)]
+
+
+def build(
+    data: DataArguments,
+    mtl: MtlArguments,
+    run: MtlOutputArguments,
+    placement: Placement,
+    log: RunLog,
+    flags: dict[str, Any],
+    tokenizer: Any,
+    grid_data: GridData,
+    schedule: Schedule,
+    stop: StopRequest,
+) -> Supervised:
+    assert mtl.model is not None
+    with placement.together():
+        check_encoder(mtl.model, tokenizer, grid_data)
+        log.write_json("data.json", data_record(grid_data))
+        model = build_model(
+            mtl.model,
+            head_specs(grid_data.grid.tasks),
+            seed=mtl.seed,
+            dropout=mtl.dropout,
+            attention=mtl.attention,
+            from_config=mtl.from_config,
+            gradient_checkpointing=mtl.gradient_checkpointing,
+        ).to(placement.device)
+        start_tracker(placement, run.report_to, flags)
+    keep = max(run.keep, mtl.average_last)
+    return build_supervised(
+        model,
+        schedule,
+        grid_data.dev,
+        Padding.of(tokenizer),
+        mtl,
+        TrainSettings(mtl.lr, mtl.select, run.eval_every, run.save_every, keep),
+        flags=flags,
+        data=grid_data.fingerprints(),
+        seed=mtl.seed,
+        eval_batch_size=run.eval_batch_size,
+        folder=Path(run.output_dir),
+        placement=placement,
+        log=log,
+        stop=stop,
+    )
+
+
+def finish(
+    training: Supervised,
+    mtl: MtlArguments,
+    data: DataArguments,
+    flags: dict[str, Any],
+    tokenizer: Any,
+) -> None:
+    """Write the models: the last or best, and the mean of the last checkpoints."""
+    take_result(training)
+    provenance = Provenance(
+        system="mtl",
+        encoder=flags["model"],
+        trained_on=tuple(training.identity.data),
+        selected_on={"update": tuple(training.dev)} if training.best else {},
+        limits=data.limits(),
+        details={"script": "train_mtl.py", "arguments": flags, "updates": training.num_updates},
+        scores={"dev": training.dev} if training.dev else {},
+    )
+    folder, log = training.folder / "models", training.log
+    model = training.parallel.loop.model
+    with training.placement.together():
+        log.raise_failure()
+        if training.placement.is_main:
+            export_models(model, tokenizer, folder, provenance)
+    log.say(f"finished {training.num_updates} updates; models in {folder}")
+    if mtl.average_last:
+        mean_of_checkpoints(training, mtl.average_last, model, tokenizer, provenance)
+
+
+if __name__ == "__main__":
+    run_script(main)
