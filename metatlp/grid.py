@@ -121,32 +121,33 @@ def missing_from_paper(available: Iterable[TLP], train_languages: str = "paper")
     return Grid.of(PAPER_SIZES.keys() - set(available) if train_languages == "paper" else ())
 
 
-def select(grid: Grid, selection: str) -> Grid:
+def select(grid: Grid, selection: str, flag: str = "--selection") -> Grid:
     """Apply `--selection` (paper, section 3.2.1).
 
     Args:
         grid: the training grid.
         selection: `all`; `task:pos,ner` (Task-Limited); `lang:hi,en` (Lang-Limited); or a list
             of TLPs, `qa_en,ner_hi`.
+        flag: that it is the value of.
 
     Raises:
         InputError: an unknown name, with the choices.
     """
     if selection == "all":
         return grid
-    found = _of_kind(grid, selection, "--selection")
+    found = _of_kind(grid, selection, flag)
     if found is not None:
         return Grid.of(found)
     if ":" in selection or "_" not in selection:
         raise InputError(
-            f"--selection: cannot read '{selection}'; write all, task:pos,ner, lang:hi, "
+            f"{flag}: cannot read '{selection}'; write all, task:pos,ner, lang:hi, "
             "or a list like qa_en,ner_hi"
         )
-    wanted = [TLP.parse(name) for name in _names(selection, "--selection")]
+    wanted = [TLP.parse(name) for name in _names(selection, flag)]
     for tlp in wanted:
         if tlp not in grid.tlps:
             raise InputError(
-                f"--selection: no training data for '{tlp}'; "
+                f"{flag}: no training data for '{tlp}'; "
                 f"choose from {', '.join(str(t) for t in grid.tlps)}"
             )
     return Grid.of(wanted)

@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 
+from metatlp.data.encoded import EncodedSplit
 from metatlp.engine.args import MetaArguments, RunArguments
 from metatlp.engine.grid_data import GridData
 from metatlp.engine.placement import Placement
 from metatlp.errors import InputError
+from metatlp.grid import TLP
 from metatlp.model.multitask import load_config
 
 
@@ -32,24 +34,26 @@ def check_encoder(model: str, tokenizer: Any, grid_data: GridData) -> None:
     Raises:
         InputError: it does not; the model would fail on them without saying why.
     """
+    splits = [*grid_data.train.items(), *((t, s.encoded) for t, s in grid_data.dev.items())]
+    for tlp, split in splits:
+        check_rows(model, tokenizer, tlp, split)
+
+
+def check_rows(model: str, tokenizer: Any, tlp: TLP, split: EncodedSplit) -> None:
+    """The same for one split."""
     config = load_config(model, None)
     if len(tokenizer) > config.vocab_size:
         raise InputError(
             f"--tokenizer: has {len(tokenizer)} word pieces, but --model {model} knows "
             f"{config.vocab_size}"
         )
-    positions = _positions(config)
-    if positions is None:
-        return
-    splits = [*grid_data.train.items(), *((t, s.encoded) for t, s in grid_data.dev.items())]
-    for tlp, split in splits:
-        longest = int(split.tokens.max())
-        if longest > positions:
-            flag = "--qa-max-length" if tlp.task == "qa" else "--max-length"
-            raise InputError(
-                f"{flag}: {tlp} has a row of {longest} word pieces, but --model {model} takes "
-                f"{positions} at most"
-            )
+    positions, longest = _positions(config), int(split.tokens.max())
+    if positions is not None and longest > positions:
+        flag = "--qa-max-length" if tlp.task == "qa" else "--max-length"
+        raise InputError(
+            f"{flag}: {tlp} has a row of {longest} word pieces, but --model {model} takes "
+            f"{positions} at most"
+        )
 
 
 def _positions(config: Any) -> int | None:

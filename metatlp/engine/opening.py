@@ -31,6 +31,7 @@ def open_run(
     arguments: dict[str, Any],
     first_lines: Sequence[str],
     slots: int | None = None,
+    begins_with: str | None = None,
 ) -> tuple[Encoder, Any]:
     """Check what can be checked before any data is read; make the run's folder.
 
@@ -38,6 +39,7 @@ def open_run(
         arguments: all flags, as the run resolves them.
         first_lines: what is said first.
         slots: m, where there are slots that some processes may have none of.
+        begins_with: folder of the model it begins with, if that is not --model.
 
     Returns:
         The flags, with the demo's encoder as --model if it is that, and the tokenizer.
@@ -53,10 +55,11 @@ def open_run(
             log.check_folder(run.resume)
     if data.source == "demo":
         encoder = build_demo(data, encoder, placement, log.say_here)
-    assert encoder.model is not None
+    model = begins_with or encoder.model
+    assert model is not None
     with placement.together():
-        load_config(encoder.model, encoder.dropout)
-        tokenizer = load_tokenizer(encoder.tokenizer or encoder.model)
+        load_config(model, encoder.dropout)
+        tokenizer = load_tokenizer(encoder.tokenizer or model)
         Padding.of(tokenizer)
     if not run.dry_run:
         with placement.together():

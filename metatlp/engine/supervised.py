@@ -103,6 +103,10 @@ class Supervised:
     def num_updates(self) -> int:
         return len(self.loader.schedule)
 
+    def distance(self) -> float:
+        """|theta - theta_0|."""
+        return distance(self.arena.live, self.theta_0)
+
 
 def train(run: Supervised) -> bool:
     """All updates, and the last dev evaluation. False if a signal stopped it before."""
@@ -194,7 +198,7 @@ def record(run: Supervised) -> None:
     tokens = sum(report["tokens"] for entry in gathered for report in entry["own"])
     seconds = run._elapsed()
     run._elapsed, run._unrecorded = timed(), []
-    moved = distance(run.arena.live, run.theta_0)
+    moved = run.distance()
     if moved != moved or moved == float("inf"):
         raise DivergedError(f"update {run.update}: the parameters are no longer finite")
     mean = sum(losses) / len(losses)

@@ -1,0 +1,113 @@
+"""What finetuning starts from: a plain encoder, or an exported model with its history."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metatlp.engine.build import head_specs
+from metatlp.engine.models import find_models
+from metatlp.engine.presets import finetune_defaults
+from metatlp.engine.provenance import Provenance, read
+from metatlp.engine.supervised_args import FinetuneArguments
+from metatlp.errors import InputError
+from metatlp.model.multitask import MultiTaskModel, build_model
+
+# Whose encoder is taken for a task without a model of its own: first those with a pooler.
+_DONORS = ("nli", "pa", "qa", "pos", "ner")
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """Where the parameters come from.
+
+    Attributes:
+        encoder: --model, of this call or of the run behind --init-from.
+        models: task -> folder of its model; empty for a plain encoder.
+        history: of the models, if they tell it.
+    """
+
+    encoder: str
+    models: Mapping[str, Path]
+    history: Provenance | None
+
+    def folder(self, task: str) -> str:
+        """The hub id or folder that the task's encoder is loaded from."""
+        if not self.models:
+            return self.encoder
+        donors = [task, *(name for name in _DONORS if name in self.models), *self.models]
+        return str(next(self.models[name] for name in donors if name in self.models))
+
+    def line(self, task: str) -> str:
+        """What a task starts from, for people."""
+        if not self.models:
+            return f"{task}: from the encoder {self.encoder}, with a new head"
+        head = "its own head" if task in self.models else "a new head"
+        return f"{task}: from {self.folder(task)}, with {head}"
+
+    def build(self, task: str, arguments: FinetuneArguments, seed: int) -> MultiTaskModel:
+        """The model of one task; a new head is a function of the seed.
+
+        Raises:
+            InputError: it cannot be had.
+        """
+        return build_model(
+            self.folder(task),
+            head_specs([task]),
+            seed=seed,
+            dropout=arguments.dropout,
+            attention=arguments.attention,
+            from_config=arguments.from_config,
+            gradient_checkpointing=arguments.gradient_checkpointing,
+        )
+
+
+def starting_point(arguments: FinetuneArguments) -> StartingPoint:
+    """Of the flags, with the demo's encoder as --model if it is that.
+
+    Raises:
+        InputError: --init-from names no models.
+    """
+    if arguments.init_from is None:
+        assert arguments.model is not None
+        return StartingPoint(arguments.model, {}, None)
+    models = _models(arguments.init_from)
+    history = read(next(iter(models.values())))
+    encoder = history.encoder if history else arguments.init_from
+    return StartingPoint(encoder, models, history)
+
+
+def init_folder(arguments: FinetuneArguments) -> str | None:
+    """One of the folders of --init-from, whose tokenizer and configuration stand for all."""
+    if arguments.init_from is None:
+        return None
+    return str(next(iter(_models(arguments.init_from).values())))
+
+
+def init_defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of finetune.py: the lengths and the tokenizer are those of --init-from.
+
+    Args:
+        explicit: field name -> value of the flags that the user gave.
+
+    Raises:
+        InputError: --init-from names no models.
+    """
+    values = finetune_defaults(explicit)
+    if explicit.get("init_from"):
+        folder = next(iter(_models(explicit["init_from"]).values()))
+        history = read(folder)
+        values["tokenizer"] = str(folder)
+        if history is not None:
+            values |= dataclasses.asdict(history.limits)
+    return values
+
+
+def _models(path: str) -> dict[str, Path]:
+    try:
+        return find_models(path)
+    except InputError as error:
+        raise InputError(str(error).replace("--model", "--init-from", 1)) from error
