@@ -15,7 +15,6 @@ from tqdm import tqdm
 from metatlp.data.cache import encode_split
 from metatlp.data.demo_source import DemoSource
 from metatlp.data.encoded import EncodedSplit
-from metatlp.data.hub import HubSource
 from metatlp.data.records import Source
 from metatlp.data.xtreme import XtremeFolder
 from metatlp.engine.data_args import DataArguments, SourceArguments
@@ -68,6 +67,9 @@ def open_source(arguments: SourceArguments, log: Callable[[str], None]) -> Sourc
         InputError: it is not there.
     """
     if arguments.source == "hub":
+        # Here, because it imports `datasets`: half a second for each process that starts.
+        from metatlp.data.hub import HubSource
+
         return HubSource()
     if arguments.source == "demo":
         return DemoSource(arguments.demo, arguments.demo.build(arguments.cache_folder, log))

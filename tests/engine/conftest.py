@@ -13,6 +13,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -216,15 +217,14 @@ def launch(start):
 
 
 class Fork:
-    """A run of train_meta.py in a process of its own, whose signals are real."""
+    """A run of a script in a process of its own, whose signals are real."""
 
-    def __init__(self, server: subprocess.Popen, arguments: list[str], folder: Path):
+    def __init__(self, server: subprocess.Popen, folder: Path, **order):
         self._server, self._out, self._err = server, folder / "out", folder / "err"
         self._code: int | None = None
         self._out.touch()
         self._err.touch()
-        order = {"start": arguments, "out": str(self._out), "err": str(self._err)}
-        self.pid = self._ask(order)["pid"]
+        self.pid = self._ask(order | {"out": str(self._out), "err": str(self._err)})["pid"]
 
     def _ask(self, order: dict) -> dict:
         self._server.stdin.write(json.dumps(order) + "\n")
@@ -246,20 +246,25 @@ class Fork:
     def ended(self) -> bool:
         return Path(f"/proc/{self.pid}/stat").read_text().rsplit(")")[-1].split()[0] == "Z"
 
-    def wait(self) -> int:
+    def wait(self, seconds: float = 240.0) -> int:
         """The exit code, or minus the number of the signal that killed it."""
+        end = time.monotonic() + seconds
+        while not self.ended():
+            assert time.monotonic() < end, f"still running: {self.err[-3000:]}"
+            time.sleep(0.005)
         self._code = self._ask({"wait": self.pid})["code"]
         return self._code
 
 
 @pytest.fixture(scope="session")
 def fork(start, tmp_path_factory):
-    """Start train_meta.py in one process, seconds sooner than by a launch; returns a Fork."""
+    """Start a script in one process, seconds sooner than by a launch; returns a Fork."""
     server = start("tests/engine/workers/forks.py", [])
     running = []
 
-    def run(arguments: list[str]) -> Fork:
-        running.append(Fork(server, arguments, tmp_path_factory.mktemp("fork")))
+    def run(arguments: list[str], script: str | Path = "train_meta.py", **environment) -> Fork:
+        order = {"script": str(ROOT / script), "arguments": arguments, "environment": environment}
+        running.append(Fork(server, tmp_path_factory.mktemp("fork"), **order))
         return running[-1]
 
     yield run
@@ -267,6 +272,33 @@ def fork(start, tmp_path_factory):
         if process._code is None:
             process.kill(signal.SIGKILL)
             process.wait()
+
+
+@pytest.fixture(scope="session")
+def fork_world(fork):
+    """Run a script to its end in `world` forks over gloo; returns them, in rank order.
+
+    They find in their environment what torchrun puts there, and meet at a store that is held here.
+    """
+
+    def run(arguments: list[str], world: int, script="train_meta.py", codes=(0,)) -> list[Fork]:
+        store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        shared = {
+            "WORLD_SIZE": str(world),
+            "LOCAL_WORLD_SIZE": str(world),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(store.port),
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+        }
+        ranks = [
+            fork(arguments, script, RANK=str(rank), LOCAL_RANK=str(rank), **shared)
+            for rank in range(world)
+        ]
+        for rank in ranks:
+            assert rank.wait() in codes, [each.err[-3000:] for each in ranks]
+        return ranks
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -13,13 +13,13 @@ from metatlp.report.affinity import Affinity
 
 
 @pytest.fixture(scope="module")
-def learned(tmp_path_factory, launch, grid_flags):
+def learned(tmp_path_factory, fork, grid_flags):
     """A run with MultiDDS."""
     folder = tmp_path_factory.mktemp("learned") / "run"
     flags = ["--sampler", "multidds", "--dev-tlps", "lang:en", "--dds-every", "2"]
     flags += ["--max-meta-steps", "5", "--output-dir", str(folder)]
-    done = launch("train_meta.py", [*grid_flags, *flags], 1)
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = fork([*grid_flags, *flags])
+    assert done.wait() == 0, done.err[-3000:]
     return folder
 
 

@@ -169,7 +169,7 @@ def stopped_step(output: str) -> int:
     return int(line.split()[5])
 
 
-def test_moved_between_one_rank_and_two(tmp_path, fork, to_end, start, launch, grid_flags):
+def test_moved_between_one_rank_and_two(tmp_path, fork, fork_world, to_end, start, grid_flags):
     arguments = [*grid_flags, "--max-meta-steps", "24", "--outer-momentum", "0.9"]
     arguments += ["--sampler", "multidds", "--dev-tlps", "pos_en,pos_hi", "--dds-every", "5"]
     arguments += ["--dds-baseline", "ema", "--reward-smoothing", "0.5", "--dds-lr", "1"]
@@ -182,8 +182,7 @@ def test_moved_between_one_rank_and_two(tmp_path, fork, to_end, start, launch, g
     one.kill(signal.SIGTERM)
     assert one.wait() == 0, one.err
     assert 0 < stopped_step(one.out) < 24
-    resumed = launch("train_meta.py", [*arguments, "--output-dir", str(up), "--resume", "auto"], 2)
-    assert resumed.returncode == 0, resumed.stderr[-6000:]
+    fork_world([*arguments, "--output-dir", str(up), "--resume", "auto"], 2)
     assert_same(up, whole)
     starts = json.loads((up / "args.json").read_text())
     assert starts["placement"]["processes"] == 2
@@ -296,7 +295,7 @@ def other_data(grid_dir, tmp_path_factory) -> Path:
     return folder
 
 
-def test_ranks_that_find_different_checkpoints_are_refused(tmp_path, launch, flags, whole):
+def test_ranks_that_find_different_checkpoints_are_refused(tmp_path, fork_world, flags, whole):
     # As on two machines whose --output-dir is not shared.
     script = tmp_path / "own_folder.py"
     script.write_text(
@@ -307,9 +306,9 @@ def test_ranks_that_find_different_checkpoints_are_refused(tmp_path, launch, fla
     shutil.copytree(whole, tmp_path / "run0")
     before = tree(tmp_path / "run0")
     arguments = [*flags, "--resume", "auto", "--output-dir", str(tmp_path / "run")]
-    refused = launch(script, arguments, 2)
-    assert refused.returncode == 1
-    assert refused.stderr.count("not all processes find the same checkpoints") == 1
+    ranks = fork_world(arguments, 2, script, codes=[2])
+    errors = "".join(rank.err for rank in ranks)
+    assert errors.count("not all processes find the same checkpoints") == 1
     assert tree(tmp_path / "run0") == before
     assert not (tmp_path / "run1").exists()
 

@@ -109,15 +109,15 @@ LOCAL = ["--data-dir", "grid", "--model", "encoder", "--max-meta-steps", "2"]
     ],
 )
 def test_ranks_that_do_not_run_the_same_are_refused(
-    launch, meta_flags, machines, change, second, words
+    fork_world, meta_flags, machines, change, second, words
 ):
     change(machines / "1")
     output = machines / "run"
     flags = [*meta_flags, *LOCAL, "--output-dir", str(output)]
-    done = launch(script_for(machines, second), flags, 2)
-    assert done.returncode == 1
-    errors = [line for line in done.stderr.splitlines() if line.startswith("train_meta.py: ")]
-    assert errors == [
+    ranks = fork_world(flags, 2, script_for(machines, second), codes=[2])
+    errors = "".join(rank.err for rank in ranks)
+    assert "Traceback" not in errors
+    assert [line for line in errors.splitlines() if line.startswith("train_meta.py: ")] == [
         f"train_meta.py: error: process 1 differs from process 0: {words}; start all with the same "
         "flags, data and --model"
     ]
@@ -148,17 +148,16 @@ def first_device() -> str:
 
 
 def test_another_precision_or_number_of_threads_on_resuming(
-    launch, meta_flags, tmp_path, monkeypatch
+    fork, launch, meta_flags, tmp_path, monkeypatch
 ):
     flags = [*meta_flags, "--selection", "task:pos", "--resume", "auto"]
     flags += ["--max-meta-steps", "1", "--output-dir", str(tmp_path / "run")]
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    assert launch("train_meta.py", flags).returncode == 0
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
-    refused = launch("train_meta.py", flags)
-    assert refused.returncode == 2
-    line = refused.stderr.splitlines()[-1]
+    assert fork(flags, ACCELERATE_MIXED_PRECISION="bf16").wait() == 0
+    refused = fork(flags, ACCELERATE_MIXED_PRECISION="no")
+    assert refused.wait() == 2
+    line = refused.err.splitlines()[-1]
     assert line.endswith("step_000001 was made with mixed precision bf16, not no")
+    # The number of threads is read where a process begins.
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     moved = launch("train_meta.py", flags)

@@ -14,7 +14,7 @@ LEARNS = [
     *("--sampler", "multidds", "--dev-tlps", "lang:en", "--dds-every", "2", "--dds-lr", "1"),
     *("--reward-dropout", "on", "--reward-smoothing", "0.5"),
 ]
-# name -> flags; every run of one world is made in a single launch.
+# name -> flags; every run of one world is made by the same processes.
 RUNS = {
     "average": ["--inner-state", "average", "--reduce", "exact"],
     "reset": ["--inner-state", "reset", "--reduce", "exact"],
@@ -40,7 +40,7 @@ FILES = ("theta", "exp_avg", "exp_avg_sq", "velocity", "inner_steps")
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory, launch, grid_flags, meta_flags):
+def results(tmp_path_factory, fork_world, grid_flags, meta_flags):
     """(run, world) -> kind -> name -> tensor, and the metrics of each step."""
     folder = tmp_path_factory.mktemp("worlds")
     found = {}
@@ -52,10 +52,7 @@ def results(tmp_path_factory, launch, grid_flags, meta_flags):
             for name, flags in RUNS.items()
         ]
         (folder / f"{world}.json").write_text(json.dumps(runs))
-        done = launch(
-            "tests/engine/workers/several_runs.py", [str(folder / f"{world}.json")], world
-        )
-        assert done.returncode == 0, done.stderr[-6000:]
+        fork_world([str(folder / f"{world}.json")], world, "tests/engine/workers/several_runs.py")
         for name in RUNS:
             output = folder / f"{name}-{world}"
             saved = output / "checkpoints" / f"step_{STEPS:06d}"

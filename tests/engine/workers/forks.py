@@ -1,29 +1,36 @@
-"""Runs of train_meta.py as forks of this process: everything is imported once, for all of them.
+"""Runs of scripts as forks of this process: everything is imported once, for all of them.
 
 Reads one JSON object per line and answers each with one:
-    {"start": ARGUMENTS, "out": FILE, "err": FILE} -> {"pid": N}, leader of its own session
+    {"script": FILE, "arguments": [...], "environment": {...}, "out": FILE, "err": FILE}
+        -> {"pid": N}, leader of its own session
     {"wait": N} -> {"code": exit code, or minus the signal that killed it}
 """
 
-import importlib.util
 import json
 import os
+import runpy
 import signal
 import sys
 import traceback
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from metatlp.engine.command_line import run_script
+import pyarrow as pa
+from transformers import AutoModelForTokenClassification, BertConfig, BertModel
 
-SCRIPT = Path(__file__).resolve().parents[3] / "train_meta.py"
-spec = importlib.util.spec_from_file_location("train_meta", SCRIPT)
-train_meta = importlib.util.module_from_spec(spec)
-sys.modules["train_meta"] = train_meta
-spec.loader.exec_module(train_meta)
+runpy.run_path(str(Path(__file__).resolve().parents[3] / "train_meta.py"))
+
+# Half of what a small run takes is done once in a process, when its first model is loaded (a table
+# of regular expressions) and its first column written (pyarrow imports pandas).
+with TemporaryDirectory() as folder:
+    sizes = {"hidden_size": 8, "num_attention_heads": 1, "intermediate_size": 8}
+    BertModel(BertConfig(vocab_size=8, num_hidden_layers=1, **sizes)).save_pretrained(folder)
+    AutoModelForTokenClassification.from_pretrained(folder, trust_remote_code=False)
+pa.array([0])
 
 
-def run(arguments, out, err):
-    """In the child: as `python train_meta.py ARGUMENTS >OUT 2>ERR`; never returns."""
+def run(script, arguments, environment, out, err):
+    """In the child: as `python SCRIPT ARGUMENTS >OUT 2>ERR`; never returns."""
     code = 1
     try:
         os.setsid()
@@ -31,8 +38,10 @@ def run(arguments, out, err):
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for path, descriptor in ((os.devnull, 0), (out, 1), (err, 2)):
             os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC), descriptor)
-        sys.argv = [str(SCRIPT), *arguments]
-        run_script(train_meta.main)
+        os.environ.update(environment)
+        sys.argv = [script, *arguments]
+        runpy.run_path(script, run_name="__main__")
+        code = 0
     except SystemExit as leaving:
         code = leaving.code
     except KeyboardInterrupt:
@@ -47,11 +56,11 @@ def run(arguments, out, err):
 
 for line in sys.stdin:
     order = json.loads(line)
-    if "start" in order:
+    if "wait" in order:
+        answer = {"code": os.waitstatus_to_exitcode(os.waitpid(order["wait"], 0)[1])}
+    else:
         pid = os.fork()
         if pid == 0:
-            run(order["start"], order["out"], order["err"])
+            run(**order)
         answer = {"pid": pid}
-    else:
-        answer = {"code": os.waitstatus_to_exitcode(os.waitpid(order["wait"], 0)[1])}
     print(json.dumps(answer), flush=True)
