@@ -146,7 +146,7 @@ class QuestionAnswering:
         self, tlp: TLP, found: Sequence[str | None], gold: Sequence[Sequence[str]]
     ) -> Terms:
         """The terms of plain answers; every question with its right answers."""
-        return answer_terms(found, gold, tlp.lang)
+        return answer_terms(tlp, found, gold)
 
 
 class _Contexts:

@@ -143,8 +143,8 @@ class Tagging:
             raise InputError(f"{tlp}: sentence {i + 1}: {given[i]} tags for {words_in[i]} words")
         units = (
             np.repeat(np.arange(len(gold)), words_in),
-            label_numbers(chain.from_iterable(found), self.labels),
-            label_numbers(chain.from_iterable(gold), self.labels),
+            label_numbers(tlp, chain.from_iterable(found), self.labels),
+            label_numbers(tlp, chain.from_iterable(gold), self.labels),
             len(gold),
         )
         if self.entities:
