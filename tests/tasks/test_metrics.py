@@ -199,7 +199,8 @@ def test_token_f1_and_exact_match():
 
 
 words = st.sampled_from(
-    "the a la der των cat Haus niños là của ال كتاب कुत्ता । ¿ „ “ 北京 北 2008 . $ €".split()
+    ["the", "a", "la", "der", "των", "cat", "Haus", "niños", "là", "của", "ال", "كتاب", "कुत्ता"]
+    + ["।", "¿", "„", "“", "北京", "北", "2008", ".", "$", "€"]
 )
 texts = st.lists(words, max_size=6).map(" ".join) | st.text(max_size=8)
 normalisations = st.sampled_from(["en", "es", "de", "hi", "vi", "ar", "zh", "ja", "fi"]).map(
