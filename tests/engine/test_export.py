@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import json
 import re
@@ -34,6 +35,7 @@ from metatlp.export import command
 from metatlp.tasks import TASKS
 from metatlp.tasks.task import Limits
 
+ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 AUTO = {
     "qa": AutoModelForQuestionAnswering,
@@ -157,7 +159,18 @@ def test_the_card_has_code_that_works(learned, task, monkeypatch, capsys):
         assert any(label in printed for label in TASKS[task].labels)
 
 
-def test_the_card(learned, encoder_dir):
+def test_the_code_of_the_docs_works(learned, tmp_path, monkeypatch, capsys):
+    (tmp_path / "exported").symlink_to(learned / "models")
+    monkeypatch.chdir(tmp_path)
+    (code,) = code_of(ROOT / "docs" / "export.md")
+    names: dict = {}
+    exec(compile(code, "export.md", "exec"), names)
+    assert names["windows"].num_rows > 3
+    (answer,) = ast.literal_eval(capsys.readouterr().out)
+    assert answer and answer in names["context"]
+
+
+def test_the_card(learned):
     text = (learned / "models" / "pos" / "README.md").read_text(encoding="utf-8")
     _, matter, body = text.split("---\n", 2)
     fields = yaml.safe_load(matter)
