@@ -129,9 +129,10 @@ def _languages(own: Provenance) -> list[str]:
 
 
 def _what(own: Provenance) -> str:
+    encoder = "the demo's own" if own.encoder == "demo" else own.encoder
     text = (
         f"The model of task `{own.task}` from a run of metatlp on {len(own.trained_on)} "
-        f"task-language pairs (TLPs); the encoder it began from is {own.encoder}."
+        f"task-language pairs (TLPs); the encoder it began from is {encoder}."
     )
     if _is_demo(own):
         text += " The data was the project's demo: artificial languages, of no use outside of it."

@@ -26,6 +26,7 @@ from transformers import (
 from metatlp.engine import checkpoint, provenance
 from metatlp.engine.args import resolved
 from metatlp.engine.command_line import parse_flags
+from metatlp.engine.model_card import model_card
 from metatlp.engine.models import find_models, load_task_model
 from metatlp.engine.presets import preset_defaults
 from metatlp.engine.provenance import Provenance
@@ -122,6 +123,7 @@ def test_a_run_says_what_it_was_made_with(learned, encoder_dir):
     details |= {"meta_lr": 1.0, "seed": 0, "preset": "paper", "head_average": "grid"}
     details |= {"inner_state": "average", "meta_steps": "3 of 3", "script": "train_meta.py"}
     assert details.items() <= own.details.items() and own.details["commit"]
+    assert "encoder_revision" not in own.details  # of a folder there is none
     records = [json.loads(line) for line in (learned / "metrics.jsonl").read_text().splitlines()]
     assert own.scores == {"dev": [r["dev"] for r in records if "dev" in r][-1]}
 
@@ -186,6 +188,22 @@ def test_the_card(learned):
     assert f"| {100 * accuracy:.2f} |" in row and "| 12 |" in row and "| nli_en |" not in body
     for said in ("| rewards | qa_en, nli_en, ", "16 `X`", "| meta steps | 3 of 3 |", "`license:`"):
         assert said in body, said
+
+
+def test_the_card_of_other_systems():
+    card = model_card(full(system="mtl", trained_on=("nli_no", "nli_x-klingon", "qa_en")))
+    fields = yaml.safe_load(card.split("---\n", 2)[1])
+    # Norwegian is no boolean, and what is no code of a language is left out.
+    assert fields["language"] == ["en", "no"] and fields["tags"] == ["metatlp", "mtl", "nli"]
+    assert fields["base_model"] == "bert-base-multilingual-cased"
+    assert fields["pipeline_tag"] == "text-classification" and "license" not in fields
+    for said in ("| note | a \\| b |", "| learning rate | nli_no, nli_de |", "| none | null |"):
+        assert said in card, said
+    assert "|  | dev accuracy | dev examples |\n| --- | --- | --- |\n| nli_no | 50.00 | 8 |" in card
+    assert "## Command" not in card
+    bare = model_card(full(selected_on={}, scores={}, encoder="demo"))
+    assert "None: no dev data chose" in bare and "None were measured." in bare
+    assert "base_model" not in bare
 
 
 def test_the_command_of_the_card_resolves_to_the_flags_of_the_run(learned, train_meta):
