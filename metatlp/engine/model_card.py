@@ -25,6 +25,7 @@ PIPELINES = {
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _CODE = re.compile(r"[a-z]{2,3}")
 _COUNTS = ("examples", "words")
+_BLANK = "\u00a0"
 
 _USE = {
     "token-classification": """\
@@ -128,9 +129,10 @@ def _languages(own: Provenance) -> list[str]:
 
 
 def _what(own: Provenance) -> str:
+    encoder = "the demo's own" if own.encoder == "demo" else own.encoder
     text = (
         f"The model of task `{own.task}` from a run of metatlp on {len(own.trained_on)} "
-        f"task-language pairs (TLPs); the encoder it began from is {own.encoder}."
+        f"task-language pairs (TLPs); the encoder it began from is {encoder}."
     )
     if _is_demo(own):
         text += " The data was the project's demo: artificial languages, of no use outside of it."
@@ -195,28 +197,24 @@ def _command(own: Provenance) -> list[str]:
     flags, script = own.details.get("arguments"), own.details.get("script")
     if not (isinstance(flags, Mapping) and isinstance(script, str)):
         return []
-    lines = textwrap.wrap(
-        " ".join(["python", script, *command_flags(flags)]),
-        width=96,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    command = " \\\n    ".join(lines)
+    # A flag and its value stay on one line: the wrapper takes no such blank for one.
+    words = ["python", script, *(_BLANK.join(words) for words in command_flags(flags))]
+    lines = textwrap.wrap(" ".join(words), width=96, break_long_words=False, break_on_hyphens=False)
+    command = " \\\n    ".join(lines).replace(_BLANK, " ")
     return [f"## Command\n\nWords in capitals stand for places.\n\n```bash\n{command}\n```"]
 
 
-def command_flags(flags: Mapping[str, Any]) -> list[str]:
-    """The command line that resolves to these flags, quoted for a shell."""
-    words = []
+def command_flags(flags: Mapping[str, Any]) -> list[list[str]]:
+    """The flags, each with its value, that resolve to these; quoted for a shell."""
+    found = []
     for name, value in flags.items():
         # The demo's own encoder has no flag.
         own_encoder = name == "model" and value == "demo"
         if value is None or value is False or own_encoder or name in ("cache_dir", "resume"):
             continue
-        words.append("--" + name.replace("_", "-"))
-        if value is not True:
-            words.append(shlex.quote(str(value)))
-    return words
+        given = [] if value is True else [shlex.quote(str(value))]
+        found.append(["--" + name.replace("_", "-"), *given])
+    return found
 
 
 def _limits(own: Provenance) -> str:

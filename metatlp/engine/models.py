@@ -34,17 +34,18 @@ def export_models(
     Raises:
         InputError: they cannot be written.
     """
+    owners = {task: replace(provenance, task=task) for task in model.models}
+    cards = {task: model_card(own) for task, own in owners.items()}
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         remove_unfinished(folder)
         with whole_folder(folder) as unfinished:
-            for task in model.models:
+            for task, own in owners.items():
                 path = unfinished / task
                 model.export(task, path)
                 tokenizer.save_pretrained(path)
-                own = replace(provenance, task=task)
                 own.write(path)
-                (path / "README.md").write_text(model_card(own), encoding="utf-8")
+                (path / "README.md").write_text(cards[task], encoding="utf-8")
             if folder.exists():
                 folder.rename(unfinished.parent / "before")
     except Exception as error:
