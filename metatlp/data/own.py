@@ -10,7 +10,6 @@ import io
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -152,7 +151,9 @@ def read_own(path: Path, rows: RowFormat, scored: bool) -> ReadResult:
             continue
         if isinstance(example, Question) and line_of.setdefault(example.id, line) != line:
             first = line_of[example.id]
-            raise InputError(f"{path}:{line}: the id {shown(example.id)} stands in line {first} too")
+            raise InputError(
+                f"{path}:{line}: the id {shown(example.id)} stands in line {first} too"
+            )
         examples.append(example)
     if not examples:
         raise InputError(f"{path}:{line}: the file has no example")
@@ -180,7 +181,9 @@ def _csv_rows(path: Path, text: str, rows: RowFormat) -> Iterator[tuple[int, dic
         elif not fields:
             raise InputError(f"{path}:{line}: an empty line between rows")
         elif len(fields) != len(header):
-            raise InputError(f"{path}:{line}: {len(fields)} fields, but the header has {len(header)}")
+            raise InputError(
+                f"{path}:{line}: {len(fields)} fields, but the header has {len(header)}"
+            )
         else:
             yield line, dict(zip(header, fields, strict=True))
 

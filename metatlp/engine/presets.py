@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from metatlp.engine.data_args import default_source
 from metatlp.errors import InputError
 from metatlp.sampling import SAMPLERS
 
@@ -67,7 +68,8 @@ def preset_defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:
             data is not the demo's.
     """
     # DataArguments.source, of which only the explicit flags are known here.
-    demo = explicit.get("data", "folder" if "data_dir" in explicit else "demo") == "demo"
+    usual_source = default_source("data_dir" in explicit, "own_data" in explicit)
+    demo = explicit.get("data", usual_source) == "demo"
     if not demo and "model" not in explicit:
         raise InputError("--model: name an encoder (a hub id or a folder); only the demo has one")
     usual = "debug" if explicit.get("debug") else "demo" if demo else "paper"
