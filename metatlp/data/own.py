@@ -16,7 +16,7 @@ from typing import Any
 
 from metatlp.data.own_rows import ROW_FORMATS, RowFormat
 from metatlp.data.plaintext import ContentHashes, read_text, shown
-from metatlp.data.records import SCORED_SPLITS, SPLITS, Question, ReadResult, Source
+from metatlp.data.records import SPLITS, Question, ReadResult, Source
 from metatlp.errors import InputError
 from metatlp.grid import TLP, task_codes
 
@@ -68,7 +68,7 @@ class OwnFolder:
 
     def read(self, tlp: TLP, split: str) -> ReadResult:
         """All examples of the split. Raises InputError naming file and line."""
-        return read_own(self.path(tlp, split), ROW_FORMATS[tlp.task], split in SCORED_SPLITS)
+        return read_own(self.path(tlp, split), ROW_FORMATS[tlp.task])
 
 
 class WithOwn:
@@ -119,17 +119,15 @@ def own_tlps(source: Source, split: str) -> list[TLP]:
     return source.own.tlps(split) if isinstance(source, WithOwn) else []
 
 
-def read_own(path: Path, rows: RowFormat, scored: bool) -> ReadResult:
+def read_own(path: Path, rows: RowFormat) -> ReadResult:
     """Read a CSV or JSONL file.
 
     Args:
         path: its name ends in `.csv` or `.jsonl`.
         rows: what a row means.
-        scored: every row has to become an example.
 
     Returns:
-        The examples. Counts: `rows_without_label` (left out), those of `rows.read`,
-        `byte_order_mark`.
+        One example per row. Counts: those of `rows.read`, `byte_order_mark`.
 
     Raises:
         InputError: naming the file and the line of the first thing that is wrong.
@@ -144,11 +142,6 @@ def read_own(path: Path, rows: RowFormat, scored: bool) -> ReadResult:
             example = rows.read(row, counts)
         except ValueError as error:
             raise InputError(f"{path}:{line}: {error}") from None
-        if example is None:
-            if scored:
-                raise InputError(f"{path}:{line}: no label or answer, which scoring needs")
-            counts["rows_without_label"] += 1
-            continue
         if isinstance(example, Question) and line_of.setdefault(example.id, line) != line:
             first = line_of[example.id]
             raise InputError(
@@ -156,7 +149,7 @@ def read_own(path: Path, rows: RowFormat, scored: bool) -> ReadResult:
             )
         examples.append(example)
     if not examples:
-        raise InputError(f"{path}:{line}: the file has no example")
+        raise InputError(f"{path}:{line}: no row below the header")
     counts["read"] = len(examples)
     return ReadResult(examples, +counts)
 

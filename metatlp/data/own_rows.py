@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metatlp.data.plaintext import shown
-from metatlp.data.records import TaggedSentence, TextPair
+from metatlp.data.records import Question, TaggedSentence, TextPair
 from metatlp.data.squad import SquadError, build_question
 from metatlp.data.tsv import LABELS
 
@@ -25,9 +25,8 @@ class RowFormat:
 
     Args:
         columns: that the header of a CSV file has to name, in any order.
-        read: row and counts -> example, or None for one without a label, which only a training
-            file may have. It counts what is noteworthy, and raises ValueError saying what is wrong;
-            file and line are added.
+        read: row and counts -> example. It counts what is noteworthy, and raises ValueError saying
+            what is wrong; file and line are added.
         keys: that an object of a JSONL file has to have; None: the columns.
         version: a change of it makes the files be read anew; `add_task` sets it.
     """
@@ -77,13 +76,16 @@ def question_rows() -> RowFormat:
     its start is settled as in SQuAD's files."""
     asked = ("id", "question", "context")
 
-    def read(row: Row, counts: Counter[str]) -> Any:
+    def read(row: Row, counts: Counter[str]) -> Question:
         stated = [_csv_answer(row)] if "answer" in row else _json_answers(row)
         entry = {**{name: text_of(row, name) for name in asked[:2]}, "answers": stated}
         try:
-            return build_question(entry, text_of(row, "context"), counts)
+            question = build_question(entry, text_of(row, "context"), counts)
         except SquadError as fault:
             raise ValueError(fault.message) from None
+        if question is None:
+            raise ValueError(f"the question of id {shown(row['id'])} has no answer")
+        return question
 
     return RowFormat((*asked, "answer", "answer_start"), read, keys=(*asked, "answers"))
 
