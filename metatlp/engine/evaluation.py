@@ -19,6 +19,7 @@ from metatlp.engine.plan import Slot, assign
 from metatlp.grid import TLP
 from metatlp.model.multitask import MultiTaskModel
 from metatlp.tasks import TASKS
+from metatlp.tasks.metrics import scores
 from metatlp.tasks.task import Padding, model_inputs
 
 Scores = dict[str, float]
@@ -72,7 +73,7 @@ class Evaluator:
             rows = order[begin : begin + self.batch_size]
             for row, prediction in zip(rows, self._predict(tlp, rows), strict=True):
                 predictions[row] = prediction
-        return task.score(tlp, split.encoded, predictions, split.examples())
+        return scores(task.terms(tlp, split.encoded, predictions, split.examples()))
 
     def _predict(self, tlp: TLP, rows: np.ndarray) -> list:
         task = TASKS[tlp.task]
