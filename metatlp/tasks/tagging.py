@@ -199,11 +199,11 @@ def _split_rows(
     edges: list[int] = []  # the word each row begins with
     example: list[int] = []
     pieces_in = piece_at[word_at[1:]] - piece_at[word_at[:-1]]
-    for i in range(len(words_in)):
+    for i in np.flatnonzero(words_in):
         first = int(word_at[i])
         starts = [0] if pieces_in[i] <= room else split(per_word[first : word_at[i + 1]], room)
         edges += [first + start for start in starts]
-        example += [i] * len(starts)
+        example += [int(i)] * len(starts)
     counts["sentences_split"] = int(np.count_nonzero(pieces_in > room))
     counts["sentences_empty"] = int(np.count_nonzero(words_in == 0))
     begins = piece_at[np.array([*edges, len(per_word)], dtype=np.int64)]
@@ -252,7 +252,8 @@ def _cut_rows(
     counts["sentences_cut"] = int(np.count_nonzero(ends - begins > room))
     counts["sentences_empty"] = int(np.count_nonzero(words_in == 0))
     counts["words_dropped"] = int(np.count_nonzero(piece_at[:-1] - begins[sentence] >= room))
-    return begins, np.minimum(ends - begins, room), np.arange(len(words_in), dtype=np.int32)
+    filled = np.flatnonzero(words_in)
+    return begins[filled], np.minimum(ends - begins, room)[filled], filled.astype(np.int32)
 
 
 def _framed(layout: Layout, labels: Ragged) -> Ragged:
