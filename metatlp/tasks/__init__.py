@@ -79,7 +79,7 @@ def _digest(*parts: Any) -> str:
     """
     digest = hashlib.sha256()
     for part in parts:
-        if getattr(part, "__module__", "").startswith("metatlp."):
+        if (getattr(part, "__module__", None) or "").startswith("metatlp."):
             continue
         try:
             digest.update(read_bytes(Path(inspect.getfile(part))))
