@@ -18,6 +18,7 @@ setup(
         "metatlp.data",
         "metatlp.data.demo",
         "metatlp.engine",
+        "metatlp.export",
         "metatlp.kernels",
         "metatlp.model",
         "metatlp.report",

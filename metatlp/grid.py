@@ -5,13 +5,36 @@ Knows the paper's Table 1; knows nothing of files, models or ranks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from metatlp.errors import InputError
 
-TASK_CODES = ("qa", "nli", "pa", "pos", "ner")
+TASK_CODES = ("qa", "nli", "pa", "pos", "ner")  # the paper's
 PAPER_LANGUAGES = ("en", "hi", "es", "de", "fr", "zh")
+
+_added_codes: list[str] = []
+
+
+def task_codes() -> tuple[str, ...]:
+    """The codes of all tasks in their order: the paper's, then those that were added."""
+    return (*TASK_CODES, *_added_codes)
+
+
+def add_task_code(code: str) -> None:
+    """Make `code` the last of the tasks; a part of `metatlp.tasks.add_task`.
+
+    Raises:
+        InputError: not of the form of a code, or taken.
+    """
+    if not re.fullmatch("[a-z][a-z0-9]{0,15}", code):
+        raise InputError(
+            f"task code '{code}': write a lower-case letter and at most 15 more letters or digits"
+        )
+    if code in task_codes():
+        raise InputError(f"task code '{code}' is taken; there are {', '.join(task_codes())}")
+    _added_codes.append(code)
 
 
 @dataclass(frozen=True)
@@ -28,19 +51,19 @@ class TLP:
     def parse(cls, text: str) -> TLP:
         """Read `pos_hi`. Raises InputError for another shape or an unknown task."""
         task, _, lang = text.partition("_")
-        if task not in TASK_CODES or not lang:
+        if task not in task_codes() or not lang:
             raise InputError(
                 f"'{text}' is no task-language pair; write TASK_LANG, e.g. pos_hi, "
-                f"with TASK one of {', '.join(TASK_CODES)}"
+                f"with TASK one of {', '.join(task_codes())}"
             )
         return cls(task, lang)
 
     @property
     def order(self) -> tuple[int, int, str]:
-        """Sort key: tasks as in TASK_CODES, the paper's languages first, then by code."""
+        """Sort key: tasks as in task_codes(), the paper's languages first, then by code."""
         known = self.lang in PAPER_LANGUAGES
         rank = PAPER_LANGUAGES.index(self.lang) if known else len(PAPER_LANGUAGES)
-        return TASK_CODES.index(self.task), rank, self.lang
+        return task_codes().index(self.task), rank, self.lang
 
 
 # Table 1 of the paper: number of training examples of its 24 TLPs.
@@ -70,7 +93,7 @@ class Grid:
     @property
     def tasks(self) -> tuple[str, ...]:
         present = {tlp.task for tlp in self.tlps}
-        return tuple(task for task in TASK_CODES if task in present)
+        return tuple(task for task in task_codes() if task in present)
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -78,13 +101,16 @@ class Grid:
         return tuple(ordered)
 
 
-def training_grid(available: Iterable[TLP], train_languages: str = "paper") -> Grid:
+def training_grid(
+    available: Iterable[TLP], train_languages: str = "paper", own: Collection[TLP] = ()
+) -> Grid:
     """The TLPs that may train out of those with training data.
 
     Args:
         available: TLPs the source has training data for.
         train_languages: `paper` keeps the TLPs of Table 1; `all` keeps everything; otherwise a
             comma-separated list of language codes, and every available TLP in them is kept.
+        own: the TLPs among them that the user brought, which are kept in any case.
 
     Raises:
         InputError: a language nothing is available in, or nothing left.
@@ -104,6 +130,7 @@ def training_grid(available: Iterable[TLP], train_languages: str = "paper") -> G
                     f"choose from {', '.join(known)}, or 'paper' or 'all'"
                 )
         kept = [tlp for tlp in available if tlp.lang in wanted]
+    kept = [*kept, *own]
     if not kept:
         names = ", ".join(str(tlp) for tlp in Grid.of(available).tlps) or "nothing"
         raise InputError(

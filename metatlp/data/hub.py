@@ -14,7 +14,7 @@ import datasets
 import pyarrow as pa
 
 from metatlp.data.hub_rows import pairs_of, questions_of, sentences_of
-from metatlp.data.records import SPLITS, ReadResult
+from metatlp.data.records import SCORED_SPLITS, SPLITS, ReadResult
 from metatlp.data.tsv import LABELS
 from metatlp.errors import InputError
 from metatlp.grid import TLP
@@ -110,13 +110,13 @@ class HubSource:
     def read(self, tlp: TLP, split: str) -> ReadResult:
         """All examples of the split. Raises InputError naming data set, configuration and row."""
         table = hub_table(tlp, split)
-        rows = self._rows(table)
+        rows, scored = self._rows(table), split in SCORED_SPLITS
         if tlp.task == "qa":
-            return questions_of(rows, str(table))
+            return questions_of(rows, str(table), scored)
         if tlp.task in ("pos", "ner"):
-            return sentences_of(rows, f"{tlp.task}_tags", LABELS[tlp.task], str(table))
+            return sentences_of(rows, f"{tlp.task}_tags", LABELS[tlp.task], str(table), scored)
         columns = ("premise", "hypothesis") if tlp.task == "nli" else ("sentence1", "sentence2")
-        return pairs_of(rows, columns, LABELS[tlp.task], str(table))
+        return pairs_of(rows, columns, LABELS[tlp.task], str(table), scored)
 
     def _rows(self, table: HubTable) -> datasets.Dataset:
         if table not in self._tables:
@@ -126,7 +126,7 @@ class HubSource:
 
 def hub_table(tlp: TLP, split: str) -> HubTable:
     """Where the hub keeps a TLP. Raises InputError, with the languages there are, if nowhere."""
-    languages = LANGUAGES[tlp.task].get(split, "").split()
+    languages = LANGUAGES.get(tlp.task, {}).get(split, "").split()
     if tlp.lang not in languages:
         raise InputError(
             f"--data hub: no {split} data for {tlp}; {tlp.task} has {split} data in: "

@@ -1,7 +1,8 @@
 """What the columns of the hub's data sets mean: rows in, examples out.
 
-The rules for what is kept, moved and left out are those of the file readers. Knows no data set by
-name and no network; `where` is the name of the data set for error messages.
+The rules for what is kept, moved and left out are those of the file readers; of a split that is
+`scored` nothing is left out. Knows no data set by name and no network; `where` is the name of the
+data set for error messages.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import datasets
 
 from metatlp.data.plaintext import shown
 from metatlp.data.records import Example, ReadResult, TaggedSentence, TextPair
-from metatlp.data.squad import SquadError, build_question
+from metatlp.data.squad import SquadError, answered, build_question
 from metatlp.data.tsv import may_be_empty
 from metatlp.errors import InputError
 
@@ -23,13 +24,17 @@ _NOT_GIVEN = (None, -1)
 
 
 def sentences_of(
-    rows: datasets.Dataset, tag_column: str, labels: tuple[str, ...], where: str
+    rows: datasets.Dataset,
+    tag_column: str,
+    labels: tuple[str, ...],
+    where: str,
+    scored: bool = False,
 ) -> ReadResult:
     """Rows of google/xtreme (`tokens`, `pos_tags` or `ner_tags`) as tagged sentences.
 
     Returns:
         The sentences. Counts: `words_empty` and `words_with_space`, which files do not have
-        (kept: their tags count), `sentences_empty` (left out).
+        (kept: their tags count), `sentences_empty` (left out unless `scored`).
 
     Raises:
         InputError: naming `where` and the row.
@@ -42,6 +47,8 @@ def sentences_of(
         words, tags = row["tokens"], row[tag_column]
         if not words and not tags:
             counts["sentences_empty"] += 1
+            if scored:
+                examples.append(TaggedSentence((), ()))
             continue
         if not _lists(words, tags) or len(words) != len(tags) or None in words:
             raise InputError(f"{where} row {number}: not one tag for each word")
@@ -55,13 +62,18 @@ def sentences_of(
 
 
 def pairs_of(
-    rows: datasets.Dataset, columns: tuple[str, str], labels: tuple[str, ...], where: str
+    rows: datasets.Dataset,
+    columns: tuple[str, str],
+    labels: tuple[str, ...],
+    where: str,
+    scored: bool = False,
 ) -> ReadResult:
     """Rows of facebook/xnli or paws-x as text pairs.
 
     Returns:
         The pairs. Counts: `ns_rows`, `texts_empty` and `pairs_empty`, as in files, and
-        `rows_without_label` (PA only: a hidden label among labelled ones, left out).
+        `rows_without_label` (PA only: a hidden label among labelled ones; left out, refused if
+        `scored`).
 
     Raises:
         InputError: naming `where` and the row, or that every label is hidden.
@@ -74,15 +86,16 @@ def pairs_of(
         first, second = row[columns[0]], row[columns[1]]
         if not isinstance(first, str) or not isinstance(second, str):
             raise InputError(f"{where} row {number}: not two texts")
-        left_out = _left_out(first, second, row["label"]) if may_be_empty(labels) else None
-        if left_out:
-            counts[left_out] += 1
-            continue
-        if not first and not second:
+        strange = _no_example(first, second, row["label"]) if may_be_empty(labels) else None
+        if strange:
+            counts[strange] += 1
+            if not scored:
+                continue
+        elif not first and not second:
             raise InputError(f"{where} row {number}: both texts are empty")
         if row["label"] not in name_of:
             raise InputError(_label_fault(where, number, row["label"], labels))
-        counts["texts_empty"] += not first or not second
+        counts["texts_empty"] += (not first) != (not second)
         counts["ns_rows"] += first == "NS" or second == "NS"
         examples.append(TextPair(first, second, name_of[row["label"]]))
     if not examples and counts["rows_without_label"]:
@@ -90,7 +103,7 @@ def pairs_of(
     return _result(examples, counts, where)
 
 
-def questions_of(rows: datasets.Dataset, where: str) -> ReadResult:
+def questions_of(rows: datasets.Dataset, where: str, scored: bool = False) -> ReadResult:
     """Rows of squad, mlqa or xquad as questions, by the rules of `squad.build_question`.
 
     Raises:
@@ -103,9 +116,10 @@ def questions_of(rows: datasets.Dataset, where: str) -> ReadResult:
     names = set()
     for number, row in _numbered(rows, columns):
         try:
-            question = build_question(
-                {**row, "answers": _listed(row)}, row["context"] or "", counts
-            )
+            entry = {**row, "answers": _listed(row)}
+            question = build_question(entry, row["context"] or "", counts)
+            if scored:
+                question = answered(question, entry)
         except SquadError as fault:
             raise InputError(f"{where} row {number}: {fault.message}") from None
         if question is not None:
@@ -129,8 +143,8 @@ def _require(
             raise InputError(f"{where}: column '{column}' holds no text but {feature}")
 
 
-def _left_out(first: str, second: str, label: Any) -> str | None:
-    """What a row of PA that is no example counts as."""
+def _no_example(first: str, second: str, label: Any) -> str | None:
+    """What a row of PA that is no example of training counts as."""
     if not first and not second:
         return "pairs_empty"
     return "rows_without_label" if label in _NOT_GIVEN else None

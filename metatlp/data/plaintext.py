@@ -5,6 +5,7 @@ Knows bytes, UTF-8 and line ends; knows no columns, no JSON, no task.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from pathlib import Path
 
@@ -55,6 +56,24 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+class ContentHashes:
+    """sha256 of files, computed again when a file's time or size changes."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Path, int, int], str] = {}
+
+    def of(self, path: Path) -> str:
+        """In hexadecimal. Raises InputError with the path and the reason."""
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+        key = (path, stat.st_mtime_ns, stat.st_size)
+        if key not in self._known:
+            self._known[key] = hashlib.sha256(read_bytes(path)).hexdigest()
+        return self._known[key]
 
 
 def line_at(text: str, offset: int) -> int:

@@ -12,6 +12,8 @@ from typing import Protocol
 from metatlp.grid import TLP
 
 SPLITS = ("train", "dev", "test", "xquad")  # xquad: a second test set, for QA only
+# Whose every example is scored: none may be left out.
+SCORED_SPLITS = ("dev", "test", "xquad")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class ReadResult:
 
 
 class Source(Protocol):
-    """Where examples come from: an XTREME folder or the hub."""
+    """Where examples come from: an XTREME folder, the hub, or files of one's own."""
 
     def describe(self) -> str:
         """One phrase for the log, e.g. `XTREME folder data/xtreme`."""
@@ -80,5 +82,9 @@ class Source(Protocol):
         ...
 
     def read(self, tlp: TLP, split: str) -> ReadResult:
-        """All examples of the split. Raises InputError naming file and line."""
+        """All examples of the split; of SCORED_SPLITS, every one that the file has.
+
+        Raises:
+            InputError: naming file and line.
+        """
         ...

@@ -21,6 +21,7 @@ from metatlp.errors import InputError
 T = TypeVar("T")
 Place = tuple[str | int, ...]  # ("data", 3, "paragraphs", 2, "qas", 0)
 _NO_ALIGNMENT = -1  # what translated files state as the start of an answer that was not found
+_HIDDEN = "XTREME hides its test labels, labelled data is needed here"
 _KINDS = {list: "a list", dict: "an object", str: "a string", int: "an integer"}
 
 
@@ -38,8 +39,12 @@ class SquadError(Exception):
         self.place = place
 
 
-def read_squad(path: Path) -> ReadResult:
+def read_squad(path: Path, scored: bool = False) -> ReadResult:
     """Read a SQuAD v1.1 JSON file.
+
+    Args:
+        path: the file.
+        scored: every question has to become an example; one without an answer is refused.
 
     Returns:
         The questions in file order. Counts: those of `build_question`, `duplicate_ids` (kept),
@@ -51,15 +56,12 @@ def read_squad(path: Path) -> ReadResult:
     text, counts = read_text(path)
     document = _parse(path, text)
     try:
-        examples = _questions(document, counts)
+        examples = _questions(document, counts, scored)
     except SquadError as fault:
         line = line_of(text, fault.place)
         raise InputError(f"{path}:{line}: {_written(fault.place)}{fault.message}") from None
     if not examples:
-        raise InputError(
-            f"{path}:1: no question has an answer (XTREME hides its test labels, labelled data is "
-            "needed here)"
-        )
+        raise InputError(f"{path}:1: no question has an answer ({_HIDDEN})")
     counts["duplicate_ids"] += len(examples) - len({question.id for question in examples})
     counts["read"] = len(examples)
     return ReadResult(list(examples), +counts)
@@ -108,6 +110,14 @@ def build_question(entry: dict[str, Any], context: str, counts: Counter[str]) ->
         return None
     counts["questions_blank"] += not asked.strip()
     return Question(name, asked, context, answers)
+
+
+def answered(question: Question | None, entry: dict[str, Any]) -> Question:
+    """A question that is to be scored. Raises SquadError if `build_question` dropped it."""
+    if question is None:
+        name = shown(field(entry, "id", str))
+        raise SquadError(f"the question of id {name} has no answer to score ({_HIDDEN})")
+    return question
 
 
 def settle_answers(
@@ -163,7 +173,7 @@ def _nearest(context: str, text: str, start: int) -> int:
     return before if at - before <= after - at else after
 
 
-def _questions(document: Any, counts: Counter[str]) -> list[Question]:
+def _questions(document: Any, counts: Counter[str], scored: bool) -> list[Question]:
     questions = []
     for i, article in enumerate(field(document, "data", list)):
         with _at("data", i):
@@ -172,7 +182,8 @@ def _questions(document: Any, counts: Counter[str]) -> list[Question]:
                     context = field(paragraph, "context", str)
                     for k, entry in enumerate(field(paragraph, "qas", list)):
                         with _at("qas", k):
-                            questions.append(build_question(entry, context, counts))
+                            question = build_question(entry, context, counts)
+                            questions.append(answered(question, entry) if scored else question)
     return [question for question in questions if question is not None]
 
 

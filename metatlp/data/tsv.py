@@ -71,7 +71,7 @@ def read_tagged(path: Path, labels: Collection[str]) -> ReadResult:
     return _result(examples, counts)
 
 
-def read_pairs(path: Path, labels: Collection[str]) -> ReadResult:
+def read_pairs(path: Path, labels: Collection[str], scored: bool = False) -> ReadResult:
     """Read `first<TAB>second<TAB>label` rows, or XTREME's translations with five columns.
 
     Three columns are written by a CSV writer: a field with `"` stands in quotes and its `"` are
@@ -82,12 +82,14 @@ def read_pairs(path: Path, labels: Collection[str]) -> ReadResult:
     Args:
         path: an xnli or pawsx file.
         labels: the allowed labels.
+        scored: every row has to become an example.
 
     Returns:
         The pairs. Counts: `ns_rows` (a text is `NS`: PAWS-X has no translation), `texts_empty`
-        (one of the two), `pairs_empty` (both, left out; see `may_be_empty`), `labels_respelled`
-        (MultiNLI's `contradictory`), `rows_without_label` (MultiNLI's `-`, left out),
-        `rows_verbatim` (rows with `"` of a file without quoting), `byte_order_mark`.
+        (one of the two), `pairs_empty` (both, left out unless `scored`; see `may_be_empty`),
+        `labels_respelled` (MultiNLI's `contradictory`), `rows_without_label` (MultiNLI's `-`, left
+        out, refused if `scored`), `rows_verbatim` (rows with `"` of a file without quoting),
+        `byte_order_mark`.
 
     Raises:
         InputError: naming the file and the line of the first thing that is wrong.
@@ -108,13 +110,16 @@ def read_pairs(path: Path, labels: Collection[str]) -> ReadResult:
             if not may_be_empty(labels):
                 raise InputError(f"{path}:{number}: both texts are empty")
             counts["pairs_empty"] += 1
-            continue
+            if not scored:
+                continue
         meant = label_of[label]
         if meant is None:
+            if scored:
+                raise InputError(f"{path}:{number}: the label is '-', none, which scoring needs")
             counts["rows_without_label"] += 1
             continue
         counts["labels_respelled"] += meant != label
-        counts["texts_empty"] += not first or not second
+        counts["texts_empty"] += (not first) != (not second)
         counts["ns_rows"] += first == "NS" or second == "NS"
         examples.append(TextPair(first, second, meant))
     if not examples:
@@ -123,7 +128,7 @@ def read_pairs(path: Path, labels: Collection[str]) -> ReadResult:
 
 
 def may_be_empty(labels: Collection[str]) -> bool:
-    """Whether pairs with these labels may lack both texts, and are then left out and counted.
+    """Whether pairs with these labels may lack both texts; training leaves them out.
 
     PAWS-X's translations have such rows (`TAB TAB 0`) where nothing was translated; XNLI has none.
     """

@@ -5,14 +5,13 @@ Knows which file holds which task, language and split; the readers know what is 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from metatlp.data.plaintext import read_bytes
-from metatlp.data.records import SPLITS, ReadResult
+from metatlp.data.plaintext import ContentHashes
+from metatlp.data.records import SCORED_SPLITS, SPLITS, ReadResult
 from metatlp.data.squad import read_squad
 from metatlp.data.tsv import LABELS, read_pairs, read_tagged
 from metatlp.errors import InputError
@@ -66,7 +65,7 @@ class XtremeFolder:
             self._files.setdefault((split, tlp), path)
         if not self._files:
             raise InputError(f"{self.root}: no file of XTREME's layout found; expected {_EXPECTED}")
-        self._hashes: dict[tuple[Path, int, int], str] = {}
+        self._hashes = ContentHashes()
 
     def describe(self) -> str:
         """One phrase for the log."""
@@ -96,23 +95,17 @@ class XtremeFolder:
         Raises:
             InputError: the file is missing or cannot be read.
         """
-        path = self.path(tlp, split)
-        try:
-            stat = path.stat()
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-        key = (path, stat.st_mtime_ns, stat.st_size)
-        if key not in self._hashes:
-            self._hashes[key] = hashlib.sha256(read_bytes(path)).hexdigest()
-        return self._hashes[key]
+        return self._hashes.of(self.path(tlp, split))
 
     def read(self, tlp: TLP, split: str) -> ReadResult:
         """All examples of the split. Raises InputError naming file and line."""
         path = self.path(tlp, split)
+        scored = split in SCORED_SPLITS
         if tlp.task == "qa":
-            return read_squad(path)
-        reader = read_tagged if tlp.task in ("pos", "ner") else read_pairs
-        return reader(path, LABELS[tlp.task])
+            return read_squad(path, scored)
+        if tlp.task in ("pos", "ner"):
+            return read_tagged(path, LABELS[tlp.task])
+        return read_pairs(path, LABELS[tlp.task], scored)
 
 
 def _known_files(root: Path) -> Iterator[tuple[str, TLP, Path]]:
@@ -138,8 +131,8 @@ def _names(folder: Path) -> list[str]:
 
 def _usual_place(root: Path, tlp: TLP, split: str) -> Path:
     if tlp.task != "qa":
-        folder = {"pos": "udpos", "ner": "panx", "nli": "xnli", "pa": "pawsx"}[tlp.task]
-        return root / folder / f"{split}-{tlp.lang}.tsv"
+        folders = {"pos": "udpos", "ner": "panx", "nli": "xnli", "pa": "pawsx"}
+        return root / folders.get(tlp.task, tlp.task) / f"{split}-{tlp.lang}.tsv"
     if split == "xquad":
         return root / "xquad" / f"xquad.{tlp.lang}.json"
     if split == "train" and tlp.lang == "en":

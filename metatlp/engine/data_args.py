@@ -14,11 +14,10 @@ from typing import ClassVar, Literal
 from metatlp.data.demo_source import DemoGrid
 from metatlp.engine.flags import at_least, flag, flag_name
 from metatlp.errors import InputError
-from metatlp.grid import TASK_CODES
-from metatlp.tasks.task import Limits
+from metatlp.grid import task_codes
+from metatlp.tasks import BATCH_SIZES, Limits
 
 _DEMO_FIELDS = dataclasses.fields(DemoGrid)
-DEFAULT_BATCH_SIZES = {"qa": 8, "nli": 32, "pa": 8, "pos": 32, "ner": 32}
 
 
 @dataclass(frozen=True)
@@ -27,11 +26,16 @@ class SourceArguments:
 
     _argument_group_name: ClassVar[str] = "data"
 
-    data: Literal["folder", "hub", "demo"] | None = flag(
-        "where examples come from: a folder in XTREME's layout, the Hugging Face hub, or the demo, "
-        "a grid of artificial languages [default: folder with --data-dir, otherwise demo]"
+    data: Literal["folder", "hub", "demo", "own"] | None = flag(
+        "where examples come from: a folder in XTREME's layout, the Hugging Face hub, the demo, a "
+        "grid of artificial languages, or --own-data alone [default: folder with --data-dir, own "
+        "with --own-data, otherwise demo]"
     )
     data_dir: str | None = flag("folder in XTREME's layout (with --data folder)")
+    own_data: str | None = flag(
+        "folder of files named like nli_sw.train.csv or nli_sw.dev.jsonl, whose TLPs are added to "
+        "those of --data"
+    )
     demo_seed: int | None = flag("seed of the demo's languages and examples [default: 0]")
     demo_scale: float | None = flag(
         f"the demo's size, as a factor on Table 1's examples [default: {DemoGrid.scale:g}]"
@@ -48,12 +52,14 @@ class SourceArguments:
             raise InputError("--data-dir: name a folder in XTREME's layout, or use --data hub")
         if self.source != "folder" and self.data_dir:
             raise InputError("--data-dir belongs to --data folder")
+        if self.source == "own" and not self.own_data:
+            raise InputError("--data own needs --own-data")
         self._check_demo()
 
     @property
     def source(self) -> str:
         """--data, or what it is without the flag."""
-        return self.data or ("folder" if self.data_dir else "demo")
+        return self.data or default_source(self.data_dir is not None, self.own_data is not None)
 
     @property
     def demo(self) -> DemoGrid:
@@ -120,13 +126,13 @@ class EncodingArguments(SourceArguments):
         given: dict[str, int] = {}
         for entry in (self.batch_size or "").split(",") if self.batch_size else ():
             task, equals, number = entry.strip().rpartition("=")
-            tasks = (task,) if equals else TASK_CODES
+            tasks = (task,) if equals else task_codes()
             if not (number.isascii() and number.isdecimal() and int(number)):
                 raise _bad_batch_size(entry)
-            if not set(tasks) <= set(TASK_CODES) or given.keys() & set(tasks):
+            if not set(tasks) <= set(task_codes()) or given.keys() & set(tasks):
                 raise _bad_batch_size(entry)
             given.update({task: int(number) for task in tasks})
-        return DEFAULT_BATCH_SIZES | given
+        return BATCH_SIZES | given
 
 
 @dataclass(frozen=True)
@@ -150,8 +156,17 @@ class DataArguments(EncodingArguments):
     )
 
 
+def default_source(data_dir: bool, own_data: bool) -> str:
+    """The --data of a command line without it.
+
+    Args:
+        data_dir, own_data: whether --data-dir and --own-data are given.
+    """
+    return "folder" if data_dir else "own" if own_data else "demo"
+
+
 def _bad_batch_size(entry: str) -> InputError:
     return InputError(
         f"--batch-size: cannot read '{entry}'; write one number, or qa=8,nli=32 with each of "
-        f"{', '.join(TASK_CODES)} at most once"
+        f"{', '.join(task_codes())} at most once"
     )

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from metatlp.data.cache import encode_split
 from metatlp.data.demo_source import DemoSource
 from metatlp.data.encoded import EncodedSplit
+from metatlp.data.own import OwnFolder, WithOwn, own_tlps
 from metatlp.data.records import Source
 from metatlp.data.xtreme import XtremeFolder
 from metatlp.engine.data_args import DataArguments, SourceArguments
@@ -61,11 +62,28 @@ class GridData:
 
 
 def open_source(arguments: SourceArguments, log: Callable[[str], None]) -> Source:
-    """The source that `--data` and `--data-dir` name; the demo's is written where it is missing.
+    """The source that `--data` and `--data-dir` name, with the TLPs of `--own-data`; the demo's is
+    written where it is missing.
 
     Raises:
-        InputError: it is not there.
+        InputError: it is not there, or has a TLP and split that `--own-data` has too.
     """
+    if arguments.own_data is None:
+        return _base_source(arguments, log)
+    own = OwnFolder(arguments.own_data)
+    return WithOwn(None if arguments.source == "own" else _base_source(arguments, log), own)
+
+
+def source_grid(source: Source, train_languages: str) -> Grid:
+    """The TLPs that may train: what `--train-languages` keeps, and one's own.
+
+    Raises:
+        InputError: as training_grid.
+    """
+    return training_grid(source.tlps("train"), train_languages, own_tlps(source, "train"))
+
+
+def _base_source(arguments: SourceArguments, log: Callable[[str], None]) -> Source:
     if arguments.source == "hub":
         # Here, because it imports `datasets`: half a second for each process that starts.
         from metatlp.data.hub import HubSource
@@ -96,10 +114,9 @@ def load_grid(
     error, loaded = None, None
     try:
         source = open_source(arguments, log)
-        there = source.tlps("train")
-        whole_grid = training_grid(there, arguments.train_languages)
+        whole_grid = source_grid(source, arguments.train_languages)
         grid = select(whole_grid, arguments.selection)
-        missing = missing_from_paper(there, arguments.train_languages)
+        missing = _missing(source, arguments)
         with_dev = set(source.tlps("dev"))
         targets = _targets(with_dev, whole_grid, grid, dev_tlps) if dev_tlps else Grid(())
         encoder = _Encoder(
@@ -138,7 +155,7 @@ def load_dev(
     found: dict[TLP, EncodedSplit] = {}
     with placement.together():
         source = open_source(arguments, log)
-        grid = training_grid(source.tlps("train"), arguments.train_languages)
+        grid = source_grid(source, arguments.train_languages)
         tlps = select_dev(source.tlps("dev"), grid, dev_tlps).tlps
         encoder = _Encoder(
             source, arguments.limits(), tokenizer, arguments.cache_folder, placement, log
@@ -199,6 +216,12 @@ def scored_split(
     source: Source, tlp: TLP, encoded: EncodedSplit, max_examples: int | None, split: str
 ) -> EvalSplit:
     return EvalSplit(encoded, lambda: source.read(tlp, split).examples[:max_examples])
+
+
+def _missing(source: Source, arguments: DataArguments) -> Grid:
+    if arguments.source == "own":
+        return Grid(())  # nobody asked for the paper's grid
+    return missing_from_paper(source.tlps("train"), arguments.train_languages)
 
 
 def _targets(with_dev: Iterable[TLP], whole_grid: Grid, grid: Grid, dev_tlps: str) -> Grid:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from metatlp.engine.data_args import default_source
 from metatlp.errors import InputError
 from metatlp.sampling import SAMPLERS
 
@@ -81,7 +82,8 @@ def values_of(names: Iterable[str], *parts: object) -> dict[str, Any]:
 
 def is_demo(explicit: Mapping[str, Any]) -> bool:
     """SourceArguments.source == "demo", of which only the explicit flags are known here."""
-    return explicit.get("data", "folder" if "data_dir" in explicit else "demo") == "demo"
+    usual = default_source("data_dir" in explicit, "own_data" in explicit)
+    return explicit.get("data", usual) == "demo"
 
 
 def mtl_defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ FREE_FLAGS = frozenset(
         "eval_examples",
         "keep",
         "output_dir",
+        "own_data",
         "preset",  # a name for values of other flags
         "report_to",
         "resume",
@@ -33,7 +34,7 @@ FREE_FLAGS = frozenset(
     }
 )
 # Flags that may differ between the ranks of a run: where things lie on each machine.
-PLACES = frozenset({"cache_dir", "data_dir", "output_dir"})
+PLACES = frozenset({"cache_dir", "data_dir", "output_dir", "own_data"})
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from metatlp.errors import InputError
-from metatlp.grid import TASK_CODES, TLP
+from metatlp.grid import TLP, task_codes
 from metatlp.report.figure import load_pyplot
 from metatlp.script import ScriptParser, exit_code
 
@@ -114,7 +114,7 @@ def draw(pyplot: Any, records: Sequence[Record]) -> Any:
             axes.plot(
                 [record["step"] for record in shown],
                 [record[key][str(tlp)] for record in shown],
-                color=f"C{TASK_CODES.index(tlp.task)}",
+                color=f"C{task_codes().index(tlp.task)}",
                 linestyle=STYLES[languages.index(tlp.lang) % len(STYLES)],
                 marker="." if languages.index(tlp.lang) >= len(STYLES) else None,
                 linewidth=1,

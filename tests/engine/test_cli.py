@@ -28,8 +28,9 @@ NEEDED = [*DATA, "--model", "ENCODER"]
 # Every flag with its default and choices. A new flag needs a row here, a line in
 # docs/train_meta.md, and help with the paper's symbol and the unit.
 FLAGS = {
-    "--data": (None, ("folder", "hub", "demo")),
+    "--data": (None, ("folder", "hub", "demo", "own")),
     "--data-dir": (None, None),
+    "--own-data": (None, None),
     "--demo-seed": (None, None),
     "--demo-scale": (None, None),
     "--demo-label-noise": (None, None),
@@ -272,6 +273,14 @@ def test_real_data_knows_nothing_of_the_demo():
         assert found["preset"] == "paper" and found["output_dir"] == "runs/meta"
         names = ("demo_seed", "demo_scale", "demo_label_noise", "pretrain_steps")
         assert [found[name] for name in names] == [None] * 4
+
+
+def test_own_data_alone_is_no_demo():
+    data, meta, _, run = parse("--own-data", "OWN", "--model", "ENCODER")
+    assert (data.source, meta.preset, run.output_dir) == ("own", "paper", "runs/meta")
+    assert resolved(*parse("--own-data", "OWN", "--model", "ENCODER"))["data"] == "own"
+    assert parse("--own-data", "OWN", "--data", "demo")[1].preset == "demo"
+    assert values("--own-data", "OWN")["own_data"] == "OWN" and parse(*NEEDED)[0].own_data is None
 
 
 def test_debug_makes_a_tiny_demo():

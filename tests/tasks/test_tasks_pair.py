@@ -76,8 +76,11 @@ def test_long_pairs_are_truncated_or_dropped(letters):
 
 
 def test_empty_text(letters):
-    data = encoded([TextPair("", "a", "neutral")], letters)
+    # Both are empty where PAWS-X has no translation: scored all the same.
+    data = encoded([TextPair("", "a", "neutral"), TextPair("", "", "neutral")], letters)
     assert data.ragged("input_ids").row(0).tolist() == [2, 3, 4, 3]
+    assert data.ragged("input_ids").row(1).tolist() == [2, 3, 3]
+    assert data.ragged("token_type_ids").row(1).tolist() == [0, 0, 1]
 
 
 def test_collate_loss_predict_score(letters):
