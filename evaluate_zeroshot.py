@@ -41,9 +41,7 @@ def main(argv: Sequence[str]) -> int:
     systems, source, jobs, notes = choose(data, arguments, placement, log)
     for line in notes:
         log.say(line)
-    work = load_work(
-        jobs, systems, source, data.cache_folder, arguments, placement, log.say_here
-    )
+    work = load_work(jobs, systems, source, data.cache_folder, arguments, placement, log.say_here)
     elapsed = timed()
     scored = score_work(work, arguments, placement)
     record = {

@@ -24,7 +24,8 @@ from metatlp.engine.command_line import parse_flags, run_script
 from metatlp.engine.flags import at_least, flag
 from metatlp.errors import InputError
 from metatlp.grid import PAPER_SIZES, TASK_CODES, TLP
-from metatlp.tasks.metrics import accuracy, answer_scores, entity_f1, mlqa_tokens
+from metatlp.tasks import TASKS
+from metatlp.tasks.metrics import answer_scores, mlqa_tokens, scores
 
 MARKS = ".。।?？"
 Words = tuple[str, ...]
@@ -64,6 +65,11 @@ def load(tlp: TLP, arguments: BaselineArguments) -> Data:
     return Data(tlp, splits["train"], splits["test"], Oracle(lexicon))
 
 
+def accuracy(found: Sequence, gold: Sequence) -> float:
+    """Share of equal entries."""
+    return sum(f == g for f, g in zip(found, gold, strict=True)) / len(gold)
+
+
 def most_frequent(values: Sequence) -> object:
     return Counter(values).most_common(1)[0][0]
 
@@ -72,9 +78,8 @@ def tag_score(data: Data, tags: Callable[[Words], Sequence[str]]) -> float:
     """Accuracy of words (POS), F1 of entities (NER)."""
     found = [tags(one.words) for one in data.test]
     gold = [one.tags for one in data.test]
-    if data.tlp.task == "ner":
-        return entity_f1(found, gold)
-    return accuracy([t for tags in found for t in tags], [t for tags in gold for t in tags])
+    got = scores(TASKS[data.tlp.task].compare(data.tlp, found, gold))
+    return got["entity_f1"] if data.tlp.task == "ner" else got["accuracy"]
 
 
 def majority_tag(data: Data) -> float:

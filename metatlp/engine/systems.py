@@ -85,9 +85,7 @@ def find_systems(text: str) -> list[System]:
                 f"{before.models[task]}; give one another name, as NAME={path}"
             )
         provenance = {task: read(folder) for task, folder in models.items()}
-        found[name] = System(
-            name, {**before.models, **models}, {**before.provenance, **provenance}
-        )
+        found[name] = System(name, {**before.models, **models}, {**before.provenance, **provenance})
     return list(found.values())
 
 
@@ -120,4 +118,3 @@ def check_unseen(system: System, tlps: Iterable[TLP]) -> None:
                 f"--languages external: {', '.join(names)} {did} {system.name}, so {tlp} is not "
                 "unseen; --allow-seen scores and marks it"
             )
-

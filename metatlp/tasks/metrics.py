@@ -1,8 +1,14 @@
-"""Scores over plain Python values, as fractions in 0..1.
+"""Scores over plain Python values; sums per example come first, so that sets can be resampled.
+
+A metric is the mean over labels of (sum of numerators) / (sum of denominators); accuracy, F1 over
+spans and the scores of answers have one label. `terms` below are float64 (N, L, 2): numerator and
+denominator of every example and label.
 
 Answers are normalised by language as MLQA's evaluation does (Lewis et al. 2020, "MLQA: Evaluating
 Cross-lingual Extractive Question Answering", and the behaviour of its published script), and as
 SQuAD v1.1's does (Rajpurkar et al. 2016). Knows no tokenizer and no model.
+
+Shapes: N examples, L labels of a metric, U units that are compared (words or pairs).
 """
 
 from __future__ import annotations
@@ -11,8 +17,14 @@ import re
 import string
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+
+import numpy as np
+
+from metatlp.errors import InputError
+
+Terms = dict[str, np.ndarray]
 
 # The words MLQA removes; languages that are not listed have none.
 ARTICLES = {
@@ -31,38 +43,129 @@ CHARACTERS = {"zh": "[\u4e00-\u9fa5]", "ja": "[\u4e00-\u9fa5\u3040-\u30ff]"}
 Normalise = Callable[[str], list[str]]
 
 
-def accuracy(found: Sequence, gold: Sequence) -> float:
-    """Share of equal entries."""
-    return sum(f == g for f, g in zip(found, gold, strict=True)) / max(1, len(gold))
+def value(sums: np.ndarray) -> np.ndarray:
+    """mean over the labels with a denominator of numerator / denominator; 0 if none has one.
+
+    Args:
+        sums: (..., L, 2), terms summed over examples.
+
+    Returns:
+        (...) float64 in 0..1.
+    """
+    there = sums[..., 1] > 0
+    ratios = np.divide(sums[..., 0], sums[..., 1], out=np.zeros(there.shape), where=there)
+    return ratios.sum(-1) / np.maximum(1, there.sum(-1))
 
 
-def macro_f1(found: Sequence, gold: Sequence) -> float:
-    """Mean over the labels that occur in `gold` of 2 tp / (found + gold)."""
-    hits = Counter(g for f, g in zip(found, gold, strict=True) if f == g)
-    num_found, num_gold = Counter(found), Counter(gold)
-    scores = [2 * hits[label] / (num_found[label] + num_gold[label]) for label in num_gold]
-    return sum(scores) / max(1, len(scores))
+def scores(terms: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The value of every metric over all examples, and how many examples were scored.
+
+    `words` is there too where an example is scored in several units, that is in tagging. Both
+    numbers are those of the first metric, the task's headline.
+    """
+    units = next(iter(terms.values()))[..., 1].sum(-1)
+    found = {name: float(value(each.sum(0))) for name, each in terms.items()}
+    several = {"words": int(units.sum())} if (units > 1).any() else {}
+    return {**found, **several, "examples": int(np.count_nonzero(units))}
 
 
-def entity_f1(found: Sequence[Sequence[str]], gold: Sequence[Sequence[str]]) -> float:
-    """F1 over (sentence, type, first word, last word), as CoNLL's conlleval counts them."""
-    spans_found = {(i, *span) for i, tags in enumerate(found) for span in entities(tags)}
-    spans_gold = {(i, *span) for i, tags in enumerate(gold) for span in entities(tags)}
-    return 2 * len(spans_found & spans_gold) / max(1, len(spans_found) + len(spans_gold))
+def accuracy_terms(
+    example: np.ndarray, found: np.ndarray, gold: np.ndarray, num: int
+) -> np.ndarray:
+    """(num, 1, 2): equal units and all units of each example.
+
+    Args:
+        example: (U,) the example of each unit.
+        found, gold: (U,) label numbers.
+        num: examples.
+    """
+    return _by_example(example, (found == gold, np.ones(len(found))), num)
 
 
-def entities(tags: Sequence[str]) -> list[tuple[str, int, int]]:
-    """(type, first word, last word) of each; an I- without its like before it begins one too."""
-    spans: list[tuple[str, int, int]] = []
-    before = "O"
-    for i, tag in enumerate(tags):
-        kind = tag[2:]
-        if tag != "O" and (tag[0] == "B" or before[2:] != kind):
-            spans.append((kind, i, i))
-        elif tag != "O":
-            spans[-1] = (kind, spans[-1][1], i)
-        before = tag
-    return spans
+def macro_f1_terms(
+    example: np.ndarray, found: np.ndarray, gold: np.ndarray, num: int, num_labels: int
+) -> np.ndarray:
+    """(num, num_labels, 2): 2 * hits and found + gold of each label.
+
+    Labels that are neither found nor in the gold data have no denominator and so take no part, as
+    in scikit-learn's f1_score(average="macro"). Arguments as in `accuracy_terms`.
+    """
+
+    def counts(labels: np.ndarray, units: np.ndarray | slice = slice(None)) -> np.ndarray:
+        cells = example[units] * num_labels + labels[units]
+        return np.bincount(cells, minlength=num * num_labels).reshape(num, num_labels)
+
+    hits = counts(gold, np.flatnonzero(found == gold))
+    return np.stack([2 * hits, counts(found) + counts(gold)], axis=-1).astype(np.float64)
+
+
+def entity_f1_terms(
+    example: np.ndarray, found: np.ndarray, gold: np.ndarray, num: int, labels: Sequence[str]
+) -> np.ndarray:
+    """(num, 1, 2): 2 * common spans and found + gold spans of each sentence.
+
+    Spans are (sentence, type, first word, last word) by the rules of CoNLL's conlleval and of
+    seqeval: an I- without its like before it begins a span too.
+
+    Args:
+        labels: `O`, `B-...` and `I-...`; other arguments as in `accuracy_terms`, in word order.
+    """
+    last_found, kind_found = _spans(example, found, labels)
+    last_gold, kind_gold = _spans(example, gold, labels)
+    begins = (last_found >= 0).astype(np.float64) + (last_gold >= 0)
+    common = (last_found >= 0) & (last_found == last_gold) & (kind_found == kind_gold)
+    return _by_example(example, (2 * common, begins), num)
+
+
+def _spans(
+    example: np.ndarray, numbers: np.ndarray, labels: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(U,) last word of the span that begins at each word, -1 where none does; (U,) its type."""
+    kinds = sorted({label[2:] for label in labels})
+    kind = np.array([kinds.index(label[2:]) for label in labels], dtype=np.int64)[numbers]
+    outside = np.array([label == "O" for label in labels], dtype=bool)[numbers]
+    begin = np.array([label[0] == "B" for label in labels], dtype=bool)[numbers]
+    # `O` is a type of its own: the empty one.
+    changes = (np.diff(kind, prepend=-1) != 0) | (np.diff(example, prepend=-1) != 0)
+    starts = ~outside & (begin | changes)
+    edges = np.append(np.flatnonzero(starts | changes), len(numbers))
+    last = np.full(len(numbers), -1, dtype=np.int64)
+    last[edges[:-1]] = np.where(starts[edges[:-1]], edges[1:] - 1, -1)
+    return last, kind
+
+
+def _by_example(example: np.ndarray, parts: Iterable[np.ndarray], num: int) -> np.ndarray:
+    sums = [np.bincount(example, weights=part, minlength=num) for part in parts]
+    return np.stack(sums, axis=-1)[:, None, :]
+
+
+def label_numbers(names: Iterable[str], labels: Sequence[str]) -> np.ndarray:
+    """(U,) int64. Raises InputError for a name that is no label."""
+    number = {label: i for i, label in enumerate(labels)}
+    try:
+        return np.array([number[name] for name in names], dtype=np.int64)
+    except KeyError as error:
+        raise InputError(f"no label {error}; choose from {', '.join(labels)}") from None
+
+
+def answer_terms(found: Sequence[str | None], gold: Sequence[Sequence[str]], lang: str) -> Terms:
+    """`f1` and `em` by MLQA's normalisation, `squad_f1` and `squad_em` by SQuAD's; (N, 1, 2).
+
+    Args:
+        found: an answer per question, None for one without.
+        gold: the right answers of each question; the best one counts.
+        lang: whose normalisation MLQA's is.
+    """
+    names = ("f1", "em", "squad_f1", "squad_em")
+    terms = np.zeros((len(names), len(found), 1, 2))
+    mlqa = mlqa_tokens(lang)
+    for i, (text, golds) in enumerate(zip(found, gold, strict=True)):
+        if not golds:
+            raise InputError(f"question {i + 1}: no gold answer")
+        if text is not None:
+            both = *answer_scores(text, golds, mlqa), *answer_scores(text, golds, squad_tokens)
+            terms[:, i, 0, 0], terms[:, i, 0, 1] = both, 1.0
+    return dict(zip(names, terms, strict=True))
 
 
 def answer_scores(found: str, gold: Sequence[str], normalise: Normalise) -> tuple[float, float]:

@@ -18,9 +18,17 @@ from transformers import AutoModelForSequenceClassification
 from metatlp.data.encoded import Column, EncodedSplit
 from metatlp.data.records import Example, TextPair
 from metatlp.grid import TLP
-from metatlp.tasks.metrics import accuracy, macro_f1
+from metatlp.tasks.metrics import Terms, accuracy_terms, label_numbers, macro_f1_terms
 from metatlp.tasks.pieces import Layout, encode_texts
-from metatlp.tasks.task import Batch, Encoded, Limits, Padding, collate_flat, collate_inputs
+from metatlp.tasks.task import (
+    Batch,
+    Encoded,
+    Limits,
+    Padding,
+    check_number,
+    collate_flat,
+    collate_inputs,
+)
 
 
 @dataclass(frozen=True)
@@ -81,21 +89,26 @@ class PairClassification:
             labels[example] = self.labels[number]
         return labels
 
-    def score(
+    def terms(
         self,
         tlp: TLP,
         split: EncodedSplit,
         predictions: Sequence,
         examples: Sequence[Example],
-    ) -> dict[str, float]:
-        """Accuracy and macro F1."""
+    ) -> Terms:
+        """Of accuracy and macro F1."""
+        check_number(tlp, split, examples, "pairs_dropped")
         decoded = self.decode(split, predictions, examples)
-        scored = [(f, _pair(e).label) for f, e in zip(decoded, examples, strict=True) if f]
-        found, gold = [f for f, _ in scored], [g for _, g in scored]
+        return self.compare(tlp, decoded, [_pair(example).label for example in examples])
+
+    def compare(self, tlp: TLP, found: Sequence[str | None], gold: Sequence[str]) -> Terms:
+        """The terms of plain labels; None for a pair that was left out."""
+        scored = np.array([i for i, label in enumerate(found) if label is not None], dtype=np.int64)
+        numbers = label_numbers((label for label in found if label is not None), self.labels)
+        right = label_numbers(gold, self.labels)[scored]
         return {
-            "accuracy": accuracy(found, gold),
-            "macro_f1": macro_f1(found, gold),
-            "examples": len(scored),
+            "accuracy": accuracy_terms(scored, numbers, right, len(gold)),
+            "macro_f1": macro_f1_terms(scored, numbers, right, len(gold), len(self.labels)),
         }
 
 

@@ -19,9 +19,17 @@ from transformers import AutoModelForQuestionAnswering
 from metatlp.data.encoded import EncodedSplit, Ragged
 from metatlp.data.records import Example, Question
 from metatlp.grid import TLP
-from metatlp.tasks.metrics import answer_scores, mlqa_tokens, squad_tokens
+from metatlp.tasks.metrics import Terms, answer_terms
 from metatlp.tasks.pieces import Layout, encode_texts, encode_with_offsets
-from metatlp.tasks.task import Batch, Encoded, Limits, Padding, collate_flat, collate_inputs
+from metatlp.tasks.task import (
+    Batch,
+    Encoded,
+    Limits,
+    Padding,
+    check_number,
+    collate_flat,
+    collate_inputs,
+)
 
 SPANS = 5  # spans kept per window; more than one because a span's text may be blank
 TARGETS = ("start_positions", "end_positions")
@@ -134,30 +142,24 @@ class QuestionAnswering:
                     break
         return answers
 
-    def score(
+    def terms(
         self,
         tlp: TLP,
         split: EncodedSplit,
         predictions: Sequence,
         examples: Sequence[Example],
-    ) -> dict[str, float]:
-        """F1 and exact match with MLQA's normalisation, F1 with SQuAD's beside them."""
+    ) -> Terms:
+        """Of F1 and exact match with MLQA's normalisation, and with SQuAD's beside them."""
+        check_number(tlp, split, examples)
         decoded = self.decode(split, predictions, examples)
-        normalise = mlqa_tokens(tlp.lang)
-        pairs = [
-            (text, [answer.text for answer in _question(example).answers])
-            for text, example in zip(decoded, examples, strict=True)
-            if text is not None
-        ]
-        scores = np.array([answer_scores(text, gold, normalise) for text, gold in pairs])
-        squad = np.array([answer_scores(text, gold, squad_tokens)[0] for text, gold in pairs])
-        f1, em = scores.mean(axis=0)
-        return {
-            "f1": float(f1),
-            "em": float(em),
-            "squad_f1": float(squad.mean()),
-            "examples": len(pairs),
-        }
+        gold = [[answer.text for answer in _question(example).answers] for example in examples]
+        return self.compare(tlp, decoded, gold)
+
+    def compare(
+        self, tlp: TLP, found: Sequence[str | None], gold: Sequence[Sequence[str]]
+    ) -> Terms:
+        """The terms of plain answers; every question with its right answers."""
+        return answer_terms(found, gold, tlp.lang)
 
 
 class _Contexts:

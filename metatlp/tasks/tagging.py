@@ -21,9 +21,23 @@ from metatlp.data.encoded import Column, EncodedSplit, Ragged, join, offsets_of
 from metatlp.data.records import Example, TaggedSentence
 from metatlp.errors import InputError
 from metatlp.grid import TLP
-from metatlp.tasks.metrics import accuracy, entity_f1, macro_f1
+from metatlp.tasks.metrics import (
+    Terms,
+    accuracy_terms,
+    entity_f1_terms,
+    label_numbers,
+    macro_f1_terms,
+)
 from metatlp.tasks.pieces import Layout, encode_words
-from metatlp.tasks.task import IGNORED, Batch, Encoded, Limits, Padding, collate_inputs
+from metatlp.tasks.task import (
+    IGNORED,
+    Batch,
+    Encoded,
+    Limits,
+    Padding,
+    check_number,
+    collate_inputs,
+)
 
 
 @dataclass(frozen=True)
@@ -96,29 +110,48 @@ class Tagging:
             tags[example] = (tags[example] or []) + [self.labels[n] for n in numbers]
         return tags
 
-    def score(
+    def terms(
         self,
         tlp: TLP,
         split: EncodedSplit,
         predictions: Sequence,
         examples: Sequence[Example],
-    ) -> dict[str, float]:
-        """Accuracy over words (O included); F1 over entities (NER) or labels (POS)."""
+    ) -> Terms:
+        """Of accuracy over words (O included), and of F1 over entities (NER) or labels (POS)."""
+        check_number(tlp, split, examples, "sentences_empty")
         decoded = self.decode(split, predictions, examples)
-        found = [tags for tags in decoded if tags is not None]
+        found = [tags or [] for tags in decoded]
+        gold = [_tagged(example).tags for example in examples]
+        missing = sum(map(len, gold)) - sum(map(len, found))
+        if missing != split.counts.get("words_dropped", 0):
+            raise InputError(f"{tlp}: {missing} words to score were not encoded")
         # Under `cut` words behind the limit were dropped and counted: they are not scored.
-        gold = [
-            list(_tagged(example).tags[: len(tags)])
-            for example, tags in zip(examples, decoded, strict=True)
-            if tags is not None
-        ]
-        flat_found, flat_gold = list(chain.from_iterable(found)), list(chain.from_iterable(gold))
-        scores = {"accuracy": accuracy(flat_found, flat_gold)}
+        pairs = zip(found, gold, strict=True)
+        return self.compare(tlp, found, [right[: len(tags)] for tags, right in pairs])
+
+    def compare(
+        self, tlp: TLP, found: Sequence[Sequence[str]], gold: Sequence[Sequence[str]]
+    ) -> Terms:
+        """The terms of plain tags.
+
+        Raises:
+            InputError: an unknown tag, or a sentence with another number of tags.
+        """
+        words_in = np.array([len(tags) for tags in gold], dtype=np.int64)
+        given = np.array([len(tags) for tags in found], dtype=np.int64)
+        for i in np.flatnonzero(words_in != given)[:1]:
+            raise InputError(f"{tlp}: sentence {i + 1}: {given[i]} tags for {words_in[i]} words")
+        units = (
+            np.repeat(np.arange(len(gold)), words_in),
+            label_numbers(chain.from_iterable(found), self.labels),
+            label_numbers(chain.from_iterable(gold), self.labels),
+            len(gold),
+        )
         if self.entities:
-            scores["entity_f1"] = entity_f1(found, gold)
+            f1 = {"entity_f1": entity_f1_terms(*units, self.labels)}
         else:
-            scores["macro_f1"] = macro_f1(flat_found, flat_gold)
-        return {**scores, "words": len(flat_gold), "examples": len(gold)}
+            f1 = {"macro_f1": macro_f1_terms(*units, len(self.labels))}
+        return {"accuracy": accuracy_terms(*units), **f1}
 
     def _piece_labels(
         self, sentences: Sequence[TaggedSentence], per_word: np.ndarray

@@ -1,4 +1,4 @@
-"""What every task is: encode, collate, loss, predict, decode, score.
+"""What every task is: encode, collate, loss, predict, decode, terms of the scores.
 
 Knows no particular task, no file and no rank. Shapes: B batch, T tokens.
 """
@@ -107,7 +107,7 @@ class Task(Protocol):
 
     @property
     def metric(self) -> str:
-        """The key of `score` that stands for the task: `accuracy` or `f1`."""
+        """The key of `terms` that stands for the task: `accuracy` or `f1`."""
         ...
 
     @property
@@ -137,19 +137,25 @@ class Task(Protocol):
         """One answer per example (tags, a label, a text), None for an example without rows."""
         ...
 
-    def score(
+    def terms(
         self,
         tlp: TLP,
         split: EncodedSplit,
         predictions: Sequence,
         examples: Sequence[Example],
-    ) -> dict[str, float]:
-        """Fractions in 0..1, among them the key `metric`; `examples` is how many were scored.
+    ) -> dict[str, np.ndarray]:
+        """Metric -> (N, L, 2) float64: numerator and denominator per example and label.
+
+        `metrics.scores` makes scores of them, for any choice of rows. The first key is `metric`;
+        an example without a prediction has 0/0.
 
         Args:
             tlp: answers are normalised by language.
             predictions: of all rows of the split, in row order.
-            examples: those the split was encoded from.
+            examples: those the split was encoded from; N of them.
+
+        Raises:
+            InputError: not as many examples as were encoded.
         """
         ...
 
@@ -174,3 +180,20 @@ def collate_inputs(split: EncodedSplit, rows: np.ndarray, padding: Padding) -> B
 def collate_flat(split: EncodedSplit, rows: np.ndarray, *names: str) -> Batch:
     """The (n,) columns of those names as (B,) int64."""
     return {name: torch.from_numpy(split.flat(name)[rows].astype(np.int64)) for name in names}
+
+
+def check_number(tlp: TLP, split: EncodedSplit, examples: Sequence, left_out: str = "") -> None:
+    """Every example has rows in the split, or is one of those that were counted as left out.
+
+    Args:
+        left_out: the name of that count in `split.counts`.
+
+    Raises:
+        InputError: the file no longer holds what was encoded.
+    """
+    without = split.counts.get(left_out, 0)
+    if split.num_examples + without != len(examples):
+        raise InputError(
+            f"{tlp}: {len(examples)} examples to score, but {split.num_examples} were encoded and "
+            f"{without} left out; if the file has changed, start again"
+        )

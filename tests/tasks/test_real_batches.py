@@ -14,6 +14,7 @@ from metatlp.data.streams import BatchStream
 from metatlp.data.xtreme import XtremeFolder
 from metatlp.grid import TLP
 from metatlp.tasks import TASKS, Limits, Padding, model_inputs
+from metatlp.tasks.metrics import scores
 
 # Real over padded tokens, batches of 16: PLATFORM's prototype had .92 to .99.
 FULLEST = {"qa": 0.98, "nli": 0.97, "pa": 0.98, "pos": 0.96, "ner": 0.93}
@@ -68,9 +69,9 @@ def test_from_files_to_scores(name, source, english, tmp_path):
     assert len(predictions) == split.num_rows
     assert max(p.nbytes for p in predictions) < 1000
     examples = source.read(tlp, "dev").examples[:40]
-    scores = task.score(tlp, split, predictions, examples)
-    assert scores["examples"] == 40 and 0 <= scores[task.metric] <= 1
-    assert all(isinstance(value, (int, float)) for value in scores.values())
+    got = scores(task.terms(tlp, split, predictions, examples))
+    assert got["examples"] == 40 and 0 <= got[task.metric] <= 1
+    assert all(isinstance(value, (int, float)) for value in got.values())
     if tlp.task in ("nli", "pa", "pos"):
         # Untrained, so the loss is near that of guessing.
         assert loss.item() == pytest.approx(np.log(len(task.labels)), abs=0.3)

@@ -14,6 +14,7 @@ from metatlp.data.records import TextPair
 from metatlp.errors import InputError
 from metatlp.grid import TLP
 from metatlp.tasks import TASKS, Limits, Padding, model_inputs
+from metatlp.tasks.metrics import scores
 from metatlp.tasks.pair import truncated
 
 NLI, PA = TASKS["nli"], TASKS["pa"]
@@ -69,8 +70,8 @@ def test_long_pairs_are_truncated_or_dropped(letters):
     cut = encoded(pairs, letters, Limits(max_length=8, long_inputs="cut"))
     assert cut.num_rows == 1 and cut.counts == {"pairs_dropped": 1}
     assert cut.flat("example").tolist() == [1] and cut.flat("labels").tolist() == [0]
-    scores = NLI.score(TLP("nli", "en"), cut, [np.int16(0)], pairs)
-    assert scores["accuracy"] == 1.0 and scores["examples"] == 1
+    got = scores(NLI.terms(TLP("nli", "en"), cut, [np.int16(0)], pairs))
+    assert got["accuracy"] == 1.0 and got["examples"] == 1
     assert NLI.decode(cut, [np.int16(0)], pairs) == [None, "entailment"]
 
 
@@ -92,9 +93,9 @@ def test_collate_loss_predict_score(letters):
     outputs = SimpleNamespace(logits=logits)
     assert NLI.loss(outputs, batch).item() == pytest.approx((log(2) + log(4)) / 2)
     predictions = NLI.predict(outputs, batch)
-    scores = NLI.score(TLP("nli", "en"), data, predictions, pairs)
+    got = scores(NLI.terms(TLP("nli", "en"), data, predictions, pairs))
     # neutral: 2 * 1 / (2 + 1); entailment: 0.
-    assert scores == {"accuracy": 0.5, "macro_f1": pytest.approx(1 / 3), "examples": 2}
+    assert got == {"accuracy": 0.5, "macro_f1": pytest.approx(1 / 3), "examples": 2}
 
 
 @pytest.mark.parametrize(

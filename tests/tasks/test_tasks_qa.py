@@ -14,7 +14,7 @@ from metatlp.data.records import Answer, Question
 from metatlp.data.xtreme import XtremeFolder
 from metatlp.grid import TLP
 from metatlp.tasks import TASKS, Limits, Padding
-from metatlp.tasks.metrics import answer_scores, mlqa_tokens, squad_tokens, token_f1
+from metatlp.tasks.metrics import answer_scores, mlqa_tokens, scores, squad_tokens, token_f1
 from metatlp.tasks.qa import span_of, window_starts
 
 QA = TASKS["qa"]
@@ -179,7 +179,7 @@ def test_decode_compares_raw_scores_over_windows(letters):
     assert QA.decode(data, predictions, [example]) == ["e"]
     nothing = [np.array([[0, 0, -np.inf]], dtype=np.float32)] * 3
     assert QA.decode(data, nothing, [example]) == [""]
-    assert QA.score(TLP("qa", "en"), data, nothing, [example])["f1"] == 0.0
+    assert scores(QA.terms(TLP("qa", "en"), data, nothing, [example]))["f1"] == 0.0
 
 
 def test_score_by_hand(letters):
@@ -191,8 +191,8 @@ def test_score_by_hand(letters):
     predictions = [np.array([[at, at + 1, 1.0]], dtype=np.float32) for at in (5, 3)]
     # Found `c d`: F1 with `b c d` is 2 * 2 / 5, with `c` 2 * 1 / 3; the larger is 0.8.
     assert QA.decode(data, predictions, examples) == ["c d", "e f"]
-    scores = QA.score(TLP("qa", "fi"), data, predictions, examples)
-    assert scores == {"f1": 0.9, "em": 0.5, "squad_f1": 0.9, "examples": 2}
+    got = scores(QA.terms(TLP("qa", "fi"), data, predictions, examples))
+    assert got == {"f1": 0.9, "em": 0.5, "squad_f1": 0.9, "squad_em": 0.5, "examples": 2}
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from metatlp.data.xtreme import XtremeFolder
 from metatlp.errors import InputError
 from metatlp.grid import TASK_CODES, TLP
 from metatlp.tasks import TASKS, Limits, Padding
-from metatlp.tasks.metrics import entities, entity_f1, macro_f1
+from metatlp.tasks.metrics import scores
 from metatlp.tasks.tagging import split
 
 POS, NER = TASKS["pos"], TASKS["ner"]
@@ -102,8 +102,8 @@ def test_long_sentence_is_split_and_scored_whole(letters):
     assert data.counts == {"sentences_split": 1}
     assert data.tokens.tolist() == [10, 6] and data.num_examples == 1
     assert data.flat("example").tolist() == [0, 0]
-    scores = POS.score(POS_EN, data, gold_predictions(data), [example])
-    assert scores == {"accuracy": 1.0, "macro_f1": 1.0, "words": 3, "examples": 1}
+    got = scores(POS.terms(POS_EN, data, gold_predictions(data), [example]))
+    assert got == {"accuracy": 1.0, "macro_f1": 1.0, "words": 3, "examples": 1}
 
 
 def test_word_longer_than_the_room_is_cut(letters):
@@ -120,8 +120,8 @@ def test_cut_ends_inside_a_word_and_counts_the_rest(letters):
     assert data.ragged("input_ids").row(0).tolist() == [2, 4, 31, 32, 33, 4, 31, 3]
     assert data.ragged("labels").row(0).tolist() == [-100, 7, -100, -100, -100, 15, -100, -100]
     assert data.counts == {"sentences_cut": 1, "words_dropped": 2}
-    scores = POS.score(POS_EN, data, gold_predictions(data), [example, sentence("a", "X")])
-    assert scores["accuracy"] == 1.0 and scores["words"] == 3
+    got = scores(POS.terms(POS_EN, data, gold_predictions(data), [example, sentence("a", "X")]))
+    assert got["accuracy"] == 1.0 and got["words"] == 3
 
 
 def test_empty_sentence_is_counted(letters):
@@ -190,21 +190,36 @@ def test_predict_gives_one_label_per_word():
     assert [p.tolist() for p in predictions] == [[2, 1], [2]]
 
 
-def test_entities_as_conlleval_counts_them():
-    tags = ["I-PER", "I-PER", "O", "B-LOC", "I-LOC", "B-LOC", "I-ORG", "O", "I-LOC"]
-    assert entities(tags) == [
-        ("PER", 0, 1), ("LOC", 3, 4), ("LOC", 5, 5), ("ORG", 6, 6), ("LOC", 8, 8)
-    ]  # fmt: skip
+def ner_scores(found, gold):
+    return scores(NER.compare(TLP("ner", "en"), found, gold))
+
+
+def test_entities_by_hand():
     # 1 of 2 found spans is one of 3 gold ones: 2 * 1 / (2 + 3).
     found = [["B-PER", "O", "B-LOC"], ["O"]]
     gold = [["B-PER", "O", "B-ORG"], ["B-LOC"]]
-    assert entity_f1(found, gold) == 0.4
-    assert entity_f1([["O"]], [["O"]]) == 0.0
+    assert ner_scores(found, gold)["entity_f1"] == 0.4
+    assert ner_scores([["O"]], [["O"]]) == {"accuracy": 1.0, "entity_f1": 0.0, "examples": 1}
+
+
+def test_an_entity_without_its_b_counts_as_one():
+    # Entities of gold: PER 0-1, LOC 3-4, LOC 5, ORG 6, LOC 8; the last one of the sentence too.
+    gold = ["I-PER", "I-PER", "O", "B-LOC", "I-LOC", "B-LOC", "I-ORG", "O", "I-LOC"]
+    same = ["B-PER", "I-PER", "O", "I-LOC", "I-LOC", "B-LOC", "B-ORG", "O", "B-LOC"]
+    assert ner_scores([same], [gold])["entity_f1"] == 1.0
+    # LOC 3-5 in one; ORG 6 and LOC 8 gone: 1 of 2 is among the 5.
+    other = ["B-PER", "I-PER", "O", "B-LOC", "I-LOC", "I-LOC", "O", "O", "O"]
+    assert ner_scores([other], [gold])["entity_f1"] == pytest.approx(2 * 1 / (2 + 5))
+    # A span ends with its sentence.
+    assert ner_scores([["B-LOC"], ["I-LOC"]], [["B-LOC"], ["B-LOC"]])["entity_f1"] == 1.0
 
 
 def test_macro_f1_by_hand():
-    # a: 2 * 1 / (1 + 2), b: 2 * 1 / (2 + 1); c is found but not in gold.
-    assert macro_f1(list("abbc"), list("aab") + ["b"]) == pytest.approx((2 / 3 + 2 / 4) / 2)
+    # ADJ: 2 * 1 / (1 + 2), ADP: 2 * 1 / (2 + 2); ADV is found only: 0 / 1. X is nowhere.
+    found, gold = ["ADJ", "ADP", "ADP", "ADV"], ["ADJ", "ADJ", "ADP", "ADP"]
+    got = scores(POS.compare(POS_EN, [found[:1], found[1:]], [gold[:1], gold[1:]]))
+    assert got == {"accuracy": 0.5, "macro_f1": pytest.approx((2 / 3 + 2 / 4) / 3), "words": 4,
+                   "examples": 2}  # fmt: skip
 
 
 def test_real_words_are_all_there(real_xtreme, mbert):
@@ -213,7 +228,7 @@ def test_real_words_are_all_there(real_xtreme, mbert):
         tlp = TLP.parse(name)
         task, examples = TASKS[tlp.task], source.read(tlp, "test").examples
         data = encoded(task, examples, mbert)
-        scores = task.score(tlp, data, gold_predictions(data), examples)
-        assert scores["accuracy"] == 1.0 and scores["examples"] == len(examples)
-        assert scores["words"] == sum(len(example.words) for example in examples)
+        got = scores(task.terms(tlp, data, gold_predictions(data), examples))
+        assert got["accuracy"] == 1.0 and got["examples"] == len(examples)
+        assert got["words"] == sum(len(example.words) for example in examples)
         assert data.tokens.max() <= 128
