@@ -95,11 +95,12 @@ class Report:
 
     def _seen_lines(self, system: System) -> Iterator[str]:
         """Which data of the languages scored the system has seen, if any."""
-        uses: dict[str, dict[str, None]] = {}
+        uses: dict[str, list[str]] = {}
         for job in self.scored:
             if job.system == system.name:
-                for use, names in (system.seen(job.tlp) or {}).items():
-                    uses.setdefault(use, {}).update(dict.fromkeys(names))
+                for use, found in (system.seen(job.tlp) or {}).items():
+                    names = uses.setdefault(use, [])
+                    names += [name for name in found if name not in names]
         for use, names in uses.items():
             did = "was trained on" if use == TRAINED else f"had its {use} chosen by"
             yield f"{system.name} {did} {', '.join(names)}"
