@@ -225,3 +225,17 @@ def _names(text: str, flag: str) -> list[str]:
     if not all(names):
         raise InputError(f"{flag}: an empty name in '{text}'")
     return names
+
+
+# Table 3 of the paper: the 28 TLPs in languages that none of the 24 train in.
+EXTERNAL_TLPS: tuple[TLP, ...] = tuple(
+    TLP(task, lang)
+    for task, languages in {
+        "qa": "ar vi",
+        "nli": "ar bg el ru sw th tr ur vi",
+        "pa": "ja ko",
+        "pos": "et fi ja mr ta te ur",
+        "ner": "bn et fi ja mr ta te ur",
+    }.items()
+    for lang in languages.split()
+)

@@ -1,4 +1,4 @@
-"""Scores of the current parameters on dev splits, one TLP per rank at a time.
+"""Answers of a model on encoded splits, and their scores, one TLP per rank at a time.
 
 A TLP is scored whole on one rank, so the number of ranks does not change a score.
 """
@@ -23,6 +23,7 @@ from metatlp.tasks.metrics import scores
 from metatlp.tasks.task import Padding, model_inputs
 
 Scores = dict[str, float]
+Autocast = Callable[[], AbstractContextManager]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,53 @@ class EvalSplit:
 
     encoded: EncodedSplit
     examples: Callable[[], list[Example]]
+
+
+def predict_split(
+    model: MultiTaskModel,
+    task_code: str,
+    encoded: EncodedSplit,
+    padding: Padding,
+    batch_size: int,
+    device: torch.device,
+    autocast: Autocast,
+) -> list:
+    """What the task predicts for every row, in row order.
+
+    Batches hold rows of like length, so that little is padded.
+
+    Args:
+        batch_size: rows.
+        autocast: context of the forward pass.
+    """
+    model.eval()
+    order = np.argsort(encoded.tokens, kind="stable")
+    predictions: list = [None] * len(order)
+    for begin in range(0, len(order), batch_size):
+        rows = order[begin : begin + batch_size]
+        found = predict_rows(model, task_code, encoded, rows, padding, device, autocast)
+        for row, prediction in zip(rows, found, strict=True):
+            predictions[row] = prediction
+    return predictions
+
+
+def predict_rows(
+    model: MultiTaskModel,
+    task_code: str,
+    encoded: EncodedSplit,
+    rows: np.ndarray,
+    padding: Padding,
+    device: torch.device,
+    autocast: Autocast,
+) -> list:
+    """What the task predicts for these rows, as one batch."""
+    task = TASKS[task_code]
+    batch = {
+        name: tensor.to(device) for name, tensor in task.collate(encoded, rows, padding).items()
+    }
+    with torch.no_grad(), autocast():
+        outputs = model(task_code, model_inputs(batch))
+    return task.predict(outputs, batch)
 
 
 class Evaluator:
@@ -64,22 +112,15 @@ class Evaluator:
         return {tlp: gathered[str(tlp)] for tlp in self.splits}
 
     def _score(self, tlp: TLP) -> Scores:
-        task, split = TASKS[tlp.task], self.splits[tlp]
-        self.model.eval()
-        # Rows of like length together; predictions go back to row order.
-        order = np.argsort(split.encoded.tokens, kind="stable")
-        predictions: list = [None] * len(order)
-        for begin in range(0, len(order), self.batch_size):
-            rows = order[begin : begin + self.batch_size]
-            for row, prediction in zip(rows, self._predict(tlp, rows), strict=True):
-                predictions[row] = prediction
-        return scores(task.terms(tlp, split.encoded, predictions, split.examples()))
-
-    def _predict(self, tlp: TLP, rows: np.ndarray) -> list:
-        task = TASKS[tlp.task]
-        batch = task.collate(self.splits[tlp].encoded, rows, self.padding)
-        batch = {name: tensor.to(self.placement.device) for name, tensor in batch.items()}
-        autocast: AbstractContextManager = self.placement.accelerator.autocast()
-        with torch.no_grad(), autocast:
-            outputs = self.model(tlp.task, model_inputs(batch))
-        return task.predict(outputs, batch)
+        split = self.splits[tlp]
+        predictions = predict_split(
+            self.model,
+            tlp.task,
+            split.encoded,
+            self.padding,
+            self.batch_size,
+            self.placement.device,
+            self.placement.accelerator.autocast,
+        )
+        terms = TASKS[tlp.task].terms(tlp, split.encoded, predictions, split.examples())
+        return scores(terms)

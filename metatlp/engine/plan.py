@@ -48,13 +48,23 @@ def assign(queue: Sequence[Slot], cost: Mapping[TLP, float], world: int) -> list
     Returns:
         For each rank its slots, in queue order.
     """
+    parts = spread([cost[slot.tlp] for slot in queue], world)
+    return [[queue[i] for i in part] for part in parts]
+
+
+def spread(costs: Sequence[float], world: int) -> list[list[int]]:
+    """Spread work over ranks: the costliest first, each to the least loaded rank.
+
+    Returns:
+        For each rank the positions of its pieces in `costs`, in order.
+    """
     loads = [(0.0, rank) for rank in range(world)]
-    slots: list[list[Slot]] = [[] for _ in range(world)]
-    for slot in sorted(queue, key=lambda slot: (-cost[slot.tlp], slot.index)):
+    parts: list[list[int]] = [[] for _ in range(world)]
+    for position in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
         load, rank = heapq.heappop(loads)
-        slots[rank].append(slot)
-        heapq.heappush(loads, (load + cost[slot.tlp], rank))
-    return [sorted(part, key=lambda slot: slot.index) for part in slots]
+        parts[rank].append(position)
+        heapq.heappush(loads, (load + costs[position], rank))
+    return [sorted(part) for part in parts]
 
 
 def num_meta_steps(

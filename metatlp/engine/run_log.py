@@ -77,7 +77,7 @@ class RunLog:
             InputError: the folder cannot be written.
         """
         if self.placement.is_main:
-            self.write_json("args.json", self._start_record(arguments))
+            self.write_json("args.json", self.start_record(arguments))
 
     def take_up(self, num_records: int) -> None:
         """Nothing stands against going on: cut metrics.jsonl to `num_records` lines, and write the
@@ -98,7 +98,7 @@ class RunLog:
             with _writing(self.folder):
                 os.truncate(self.metrics, sum(len(line) for line in lines[:num_records]))
 
-    def _start_record(self, arguments: dict[str, Any]) -> dict[str, Any]:
+    def start_record(self, arguments: dict[str, Any]) -> dict[str, Any]:
         return {
             "arguments": arguments,
             "command": sys.argv,
