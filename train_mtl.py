@@ -15,6 +15,7 @@ from pathlib import Path
 # This folder holds kernels/, which would shadow the Hugging Face package that transformers imports.
 sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -67,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
         with training.loader:
             resume(training, run.resume)
             if train(training):
-                finish(training, mtl, data, flags, tokenizer)
+                finish(training, mtl.average_last, tokenizer)
         with placement.together():
             log.close()
     return 0
@@ -147,6 +148,14 @@ def build(
         TrainSettings(mtl.lr, mtl.select, run.eval_every, run.save_every, keep),
         flags=flags,
         data=grid_data.fingerprints(),
+        provenance=Provenance(
+            system="mtl",
+            encoder=flags["model"],
+            trained_on=tuple(str(tlp) for tlp in grid_data.grid.tlps),
+            selected_on={},
+            limits=data.limits(),
+            details={"script": "train_mtl.py", "arguments": flags, "updates": len(schedule)},
+        ),
         seed=mtl.seed,
         eval_batch_size=run.eval_batch_size,
         folder=Path(run.output_dir),
@@ -156,33 +165,22 @@ def build(
     )
 
 
-def finish(
-    training: Supervised,
-    mtl: MtlArguments,
-    data: DataArguments,
-    flags: dict[str, Any],
-    tokenizer: Any,
-) -> None:
+def finish(training: Supervised, average_last: int, tokenizer: Any) -> None:
     """Write the models: the last or best, and the mean of the last checkpoints."""
     take_result(training)
-    provenance = Provenance(
-        system="mtl",
-        encoder=flags["model"],
-        trained_on=tuple(training.identity.data),
+    folder, log = training.folder / "models", training.log
+    provenance = dataclasses.replace(
+        training.provenance,
         selected_on={"update": tuple(training.dev)} if training.best else {},
-        limits=data.limits(),
-        details={"script": "train_mtl.py", "arguments": flags, "updates": training.num_updates},
         scores={"dev": training.dev} if training.dev else {},
     )
-    folder, log = training.folder / "models", training.log
-    model = training.parallel.loop.model
     with training.placement.together():
         log.raise_failure()
         if training.placement.is_main:
-            export_models(model, tokenizer, folder, provenance)
+            export_models(training.parallel.loop.model, tokenizer, folder, provenance)
     log.say(f"finished {training.num_updates} updates; models in {folder}")
-    if mtl.average_last:
-        mean_of_checkpoints(training, mtl.average_last, model, tokenizer, provenance)
+    if average_last:
+        mean_of_checkpoints(training, average_last, tokenizer)
 
 
 if __name__ == "__main__":

@@ -10,22 +10,17 @@ import torch
 from metatlp.engine import checkpoint
 from metatlp.engine.models import export_models
 from metatlp.engine.overview import score_lines
-from metatlp.engine.provenance import Provenance
 from metatlp.engine.run_state import copy_in
 from metatlp.engine.supervised import Supervised
-from metatlp.model.multitask import MultiTaskModel
 
 
-def mean_of_checkpoints(
-    run: Supervised, number: int, model: MultiTaskModel, tokenizer: Any, provenance: Provenance
-) -> None:
+def mean_of_checkpoints(run: Supervised, number: int, tokenizer: Any) -> None:
     """Write the mean of the last checkpoints to averaged/models, with its dev scores.
 
     The sum is taken in float64. Every rank takes part.
 
     Args:
-        number: of checkpoints; with fewer there are, those.
-        provenance: of the run's own model.
+        number: of checkpoints; if there are fewer, all of them.
 
     Raises:
         InputError: a checkpoint is damaged, or the models cannot be written.
@@ -46,14 +41,13 @@ def mean_of_checkpoints(
         run.log.say(line)
     dev = {str(tlp): values for tlp, values in scores.items()}
     averaged = dataclasses.replace(
-        provenance,
+        run.provenance,
         system="mtl-averaged",
-        selected_on={},
-        details={**provenance.details, "averaged after updates": steps},
+        details={**run.provenance.details, "averaged after updates": steps},
         scores={"dev": dev} if dev else {},
     )
     path = run.folder / "averaged" / "models"
     with run.placement.together():
         if run.placement.is_main:
-            export_models(model, tokenizer, path, averaged)
+            export_models(run.parallel.loop.model, tokenizer, path, averaged)
     run.log.say(f"their models in {path}")

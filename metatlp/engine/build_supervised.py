@@ -12,6 +12,7 @@ from metatlp.engine.data_parallel import DataParallel
 from metatlp.engine.evaluation import EvalSplit, Evaluator
 from metatlp.engine.inner import InnerConfig, InnerLoop, InnerState
 from metatlp.engine.placement import Placement
+from metatlp.engine.provenance import Provenance
 from metatlp.engine.run_log import RunLog
 from metatlp.engine.same_run import FREE_FLAGS, RunIdentity, check_same_run, checksum
 from metatlp.engine.signals import StopRequest
@@ -51,6 +52,7 @@ def build_supervised(
     *,
     flags: Mapping[str, Any],
     data: Mapping[str, str],
+    provenance: Provenance,
     seed: int,
     eval_batch_size: int,
     folder: Path,
@@ -65,6 +67,7 @@ def build_supervised(
         schedule: the batch of every update.
         dev: what is scored on the way.
         flags: resolved, those of this run alone. data: fingerprints of what it trains on.
+        provenance: of its models, as far as it is known now.
         seed: of the dropout masks.
         folder: of its records and checkpoints.
 
@@ -104,6 +107,7 @@ def build_supervised(
         parallel=parallel,
         evaluator=Evaluator(model, dev, padding, eval_batch_size, placement),
         identity=identity,
+        provenance=provenance,
         free_flags=free_flags(settings.select),
         stop=stop,
         theta_0=arena.live.clone(),

@@ -264,6 +264,16 @@ def train_one(call: Call, training: Training, rate: float, loaded: Loaded) -> bo
         f"{tlp}, {training.shots} examples ({few.num_examples}), seed {training.seed}, learning "
         f"rate {rate:g}: {num_updates} updates of {epoch} per epoch; dev every {every}"
     )
+    begun = {
+        "tlp": str(tlp),
+        "shots": training.shots,
+        "examples": few.num_examples,
+        "seed": training.seed,
+        "lr": rate,
+        "updates": num_updates,
+        "update": num_updates,
+        "dev": None,
+    }
     plan = np.stack([np.zeros(num_updates, np.int64), np.arange(num_updates)], axis=1)
     one = build_supervised(
         model,
@@ -274,6 +284,7 @@ def train_one(call: Call, training: Training, rate: float, loaded: Loaded) -> bo
         TrainSettings(rate, flags.select, every, call.run.save_every, call.run.keep),
         flags=training.arguments(call, repr(rate)),
         data=_fingerprints(tlp, few),
+        provenance=_provenance(call, training, begun, {}),
         seed=training.seed,
         eval_batch_size=call.run.eval_batch_size,
         folder=folder,
@@ -287,12 +298,7 @@ def train_one(call: Call, training: Training, rate: float, loaded: Loaded) -> bo
             return False
         take_result(one)
     result = {
-        "tlp": str(tlp),
-        "shots": training.shots,
-        "examples": few.num_examples,
-        "seed": training.seed,
-        "lr": rate,
-        "updates": num_updates,
+        **begun,
         "update": one.best.update if one.best else num_updates,
         "dev": one.dev.get(str(tlp)),
         "curve": one.curve,
@@ -401,7 +407,7 @@ def _provenance(
     """Of the model of one trial, with what it started from."""
     before, own = call.origin.history, (str(training.tlp),)
     selected = dict(before.selected_on) if before else {}
-    if call.flags.select == "best":
+    if call.flags.select == "best" and trial["dev"]:
         selected["update of finetuning"] = own
     if rate_chosen:
         selected["learning rate of finetuning"] = own

@@ -24,6 +24,7 @@ from metatlp.engine.inner import InnerState
 from metatlp.engine.overview import score_lines
 from metatlp.engine.placement import AgreedError, Placement
 from metatlp.engine.plan import linear_decay
+from metatlp.engine.provenance import Provenance
 from metatlp.engine.run_log import RunLog, timed
 from metatlp.engine.run_state import check_restorable, copy_in, distance
 from metatlp.engine.same_run import RunIdentity, moved_line, where_it_runs
@@ -76,6 +77,7 @@ class Supervised:
         update: finished updates.
         curve: dev scores so far, [update, mean over the dev TLPs of each task's metric].
         dev: the last dev scores, TLP by name.
+        provenance: of the models to come, as far as it is known at the start.
     """
 
     arena: Arena
@@ -92,6 +94,7 @@ class Supervised:
     parallel: DataParallel = field(kw_only=True)
     evaluator: Evaluator = field(kw_only=True)
     identity: RunIdentity = field(kw_only=True)
+    provenance: Provenance = field(kw_only=True)
     free_flags: frozenset[str] = field(kw_only=True)
     stop: StopRequest = field(kw_only=True)
     theta_0: Tensor = field(kw_only=True)
@@ -244,6 +247,7 @@ def save(run: Supervised) -> None:
         tensors["inner_steps"] = {"steps": inner.steps}
         state: dict[str, Any] = {
             **run.identity.as_json(),
+            "provenance": run.provenance.as_json(),
             "placement": where_it_runs(run.placement),
             "num_records": run.log.num_records(),
             "segments": [segment.name for segment in arena.segments],
