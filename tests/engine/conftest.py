@@ -170,6 +170,14 @@ def grid_flags(grid_dir, encoder_dir, tmp_path_factory) -> list[str]:
 
 
 @pytest.fixture(scope="session")
+def supervised_flags(grid_flags) -> list[str]:
+    """What train_mtl.py and finetune.py take of them."""
+    own = {"--meta-batch-size", "--inner-steps", "--inner-lr"}
+    pairs = zip(grid_flags[::2], grid_flags[1::2], strict=True)
+    return [word for pair in pairs if pair[0] not in own for word in pair]
+
+
+@pytest.fixture(scope="session")
 def meta_flags(grid_flags) -> list[str]:
     """The same with a sampler that does not learn."""
     return ["--sampler", "temp", "--tau", "5", *grid_flags]
