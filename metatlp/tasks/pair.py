@@ -97,7 +97,7 @@ class PairClassification:
         examples: Sequence[Example],
     ) -> Terms:
         """Of accuracy and macro F1."""
-        check_number(tlp, split, examples, "pairs_dropped")
+        check_number(tlp, split, examples, split.counts.get("pairs_dropped", 0))
         decoded = self.decode(split, predictions, examples)
         return self.compare(tlp, decoded, [_pair(example).label for example in examples])
 
