@@ -1,6 +1,6 @@
 """Run train_meta.main several times in this process (or in each rank of a world).
 
-    several_runs.py FILE    FILE holds a JSON list of argument lists
+several_runs.py FILE    FILE holds a JSON list of argument lists
 """
 
 import json
