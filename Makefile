@@ -16,7 +16,7 @@ test:
 	pytest
 
 test-gpu:
-	pytest -m gpu
+	pytest -m gpu -n 0
 
 # Some fifteen minutes on two cores, most of them in the three runs of demo_scores.py. The operations
 # on a vector that any machine holds; benchmarks/README.md has the run at the size of real encoders.

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +13,6 @@ from metatlp.engine.presets import preset_defaults
 from metatlp.engine.reward_args import RewardArguments
 from metatlp.errors import InputError
 
-ROOT = Path(__file__).resolve().parents[2]
 TYPES = (DataArguments, MetaArguments, RewardArguments, RunArguments)
 DATA = ["--data-dir", "DATA"]
 NEEDED = [*DATA, "--model", "ENCODER"]
@@ -235,37 +230,35 @@ def test_a_missing_tracker_names_its_package(tracker, monkeypatch):
 # Processes of their own: what a user sees.
 
 
-def script(*argv, **environment):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "train_meta.py"), *argv],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, **environment},
-    )
-
-
 @pytest.mark.parametrize(
-    ("argv", "environment", "message"),
+    ("environment", "message"),
     [
-        (["--tau", "2", "--sampler", "uniform"], {}, "--tau belongs to --sampler temp"),
         (
-            [],
             {"WORLD_SIZE": "2"},
             "WORLD_SIZE=2, but RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT not set; start the "
             "processes with accelerate launch or torchrun",
         ),
         (
-            [],
             {"ACCELERATE_MIXED_PRECISION": "fp16"},
             "mixed_precision fp16 is not supported; use no or bf16",
         ),
     ],
 )
-def test_errors_are_one_line(tmp_path, argv, environment, message):
+def test_errors_of_the_launch_are_one_line(tmp_path, fork, environment, message):
     folder = tmp_path / "run"
-    done = script(*NEEDED, "--output-dir", str(folder), *argv, **environment)
+    done = fork([*NEEDED, "--output-dir", str(folder)], **environment)
+    assert done.wait() == 2
+    assert (done.out, done.err) == ("", f"train_meta.py: error: {message}\n")
+    assert not folder.exists()
+
+
+def test_an_error_is_one_line(tmp_path, launch):
+    folder = tmp_path / "run"
+    flags = [*NEEDED, "--output-dir", str(folder), "--tau", "2", "--sampler", "uniform"]
+    done = launch("train_meta.py", flags)
     assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr == f"train_meta.py: error: {message}\n"
+    assert (done.stdout, done.stderr) == (
+        "",
+        "train_meta.py: error: --tau belongs to --sampler temp\n",
+    )
     assert not folder.exists()

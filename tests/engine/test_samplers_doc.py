@@ -14,7 +14,7 @@ from metatlp.engine.reopen import saved_arguments
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_a_sampler_of_ones_own_learns_and_resumes(tmp_path, fork, grid_flags, monkeypatch):
+def test_a_sampler_of_ones_own_learns_and_resumes(tmp_path, grid_flags):
     text = (ROOT / "docs" / "samplers.md").read_text(encoding="utf-8")
     (script,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     (tmp_path / "greedy.py").write_text(script)

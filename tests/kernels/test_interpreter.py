@@ -22,7 +22,8 @@ def test_on_the_cpu_plain_torch_does_the_work():
 def test_the_kernels_interpreted():
     """test_same_bits.py asserts that Triton does the work there."""
     folder = Path(__file__).parent
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "not gpu", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "not gpu"]
+    command += ["-p", "no:cacheprovider"]
     done = subprocess.run(
         [*command, *(str(folder / f"test_{name}.py") for name in FILES)],
         capture_output=True,
