@@ -92,10 +92,17 @@ class QuestionAnswering:
         return {**inputs, **collate_flat(split, rows, *TARGETS, *CONTEXT)}
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
-        """(-log p(start) - log p(end)) / 2, mean over the batch, over all T positions."""
-        start = F.cross_entropy(outputs.start_logits.float(), batch["start_positions"])
-        end = F.cross_entropy(outputs.end_logits.float(), batch["end_positions"])
-        return (start + end) / 2
+        """(-log p(start) - log p(end)) / 2, mean over the batch.
+
+        A row's probabilities are over its own positions: how far a batch is padded changes nothing.
+        """
+        padded = batch["attention_mask"] == 0
+        logits = (outputs.start_logits, outputs.end_logits)
+        start, end = (part.float().masked_fill(padded, float("-inf")) for part in logits)
+        return (
+            F.cross_entropy(start, batch["start_positions"])
+            + F.cross_entropy(end, batch["end_positions"])
+        ) / 2
 
     def predict(self, outputs: Any, batch: Batch) -> list[np.ndarray]:
         """Per window, its best spans: (k, 3) float32 of start, end (inclusive), start + end logit.
