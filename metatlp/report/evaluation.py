@@ -19,15 +19,10 @@ from metatlp.engine.scoring import Scored
 from metatlp.engine.systems import TRAINED, System
 from metatlp.errors import InputError
 from metatlp.grid import TLP
-from metatlp.report.scores import Comparison, estimate, markdown_lines, screen_lines
+from metatlp.report.scores import MARKS, Comparison, estimate, markdown_lines, screen_lines
 from metatlp.tasks import TASKS
 
 FILES = ("scores.csv", "scores.md", "scores.json")  # the last one says that all are there
-MARKS = {
-    "t": "the TLP's own data trained the model or chose something of it",
-    "l": "data of other tasks in this language did",
-    "?": "nothing beside the model says what it has seen",
-}
 _CSV = ("system", "task", "lang", "split", "metric", "value", "low", "high", "examples", "seen")
 
 

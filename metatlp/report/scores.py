@@ -12,6 +12,12 @@ from typing import Any
 from metatlp.engine.bootstrap import Sample
 from metatlp.grid import TLP, Grid
 
+MARKS = {
+    "t": "the TLP's own data trained the model or chose something of it",
+    "l": "data of other tasks in this language did",
+    "?": "nothing beside the model says what it has seen",
+}
+_MARKS = (*MARKS, "*")
 ALL = "all"  # the column of the mean over all TLPs
 
 Row = dict[str, Sample]  # column -> number: a TLP's name, a task's code (its mean), or ALL
@@ -26,7 +32,7 @@ class Comparison:
         metrics: task -> its headline metric.
         tlps: the columns, in the order of the grid.
         rows: system -> its numbers, as fractions.
-        marks: system -> name of a TLP -> what is put behind its number.
+        marks: system -> name of a TLP -> a key of MARKS, or nothing.
         confidence: of the intervals.
     """
 
@@ -174,15 +180,18 @@ def _interval(sample: Sample, confidence: float) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns of text: names to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    """Columns of text: names to the left, numbers to the right, their marks behind them."""
+    names, *numbers = zip(*rows, strict=True)
+    widest = max(map(len, names))
+    columns = [[name.ljust(widest) for name in names]]
+    for head, *cells in numbers:
+        marked = any(cell[-1] in _MARKS for cell in cells)
+        column = [head, *cells]
+        if marked:
+            column = [head + " ", *(c if c[-1] in _MARKS else c + " " for c in cells)]
+        width = max(map(len, column))
+        columns.append([cell.rjust(width) for cell in column])
+    return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
