@@ -129,11 +129,13 @@ def test_collate_and_loss_by_hand(letters):
     batch = QA.collate(data, np.array([0, 1]), Padding.of(letters))
     assert batch["input_ids"].tolist() == [[2, 27, 3, 4, 5, 3], [2, 27, 3, 6, 3, 0]]
     assert batch["start_positions"].tolist() == [4, 3]
-    # p(start) 1/2 and 1/6, p(end) 1/6 and 1/6.
+    # p(start) 1/2 and 1/5, p(end) 1/6 and 1/5: the second row has five positions, whatever its
+    # padding's logits are.
     start, end = torch.zeros(2, 6), torch.zeros(2, 6)
     start[0, 4] = log(5)
+    start[1, 5] = end[1, 5] = 9.0
     loss = QA.loss(SimpleNamespace(start_logits=start, end_logits=end), batch)
-    assert loss.item() == pytest.approx(((log(2) + log(6)) / 2 + log(6)) / 2)
+    assert loss.item() == pytest.approx(((log(2) + log(5)) / 2 + (log(6) + log(5)) / 2) / 2)
 
 
 def best_spans(start, end, first, last, longest):
