@@ -31,7 +31,7 @@ from metatlp.engine.build_supervised import build_supervised, free_flags, num_pa
 from metatlp.engine.compatibility import check_rows
 from metatlp.engine.data_args import EncodingArguments
 from metatlp.engine.evaluation import EvalSplit, Evaluator
-from metatlp.engine.grid_data import load_encoded, load_scored
+from metatlp.engine.grid_data import load_encoded, load_scored, source_grid
 from metatlp.engine.init_from import StartingPoint
 from metatlp.engine.models import export_models, load_task_model
 from metatlp.engine.overview import count_lines
@@ -43,7 +43,7 @@ from metatlp.engine.signals import StopRequest
 from metatlp.engine.supervised import TrainSettings, resume, take_result, train
 from metatlp.engine.supervised_args import FinetuneArguments, FinetuneOutputArguments
 from metatlp.errors import InputError
-from metatlp.grid import TLP, Grid, select, training_grid
+from metatlp.grid import TLP, Grid, select
 from metatlp.tasks import TASKS
 from metatlp.tasks.task import Padding
 
@@ -125,7 +125,7 @@ class Loaded:
 def select_tlps(call: Call) -> tuple[TLP, ...]:
     """--tlp. Raises InputError for a TLP that has no data to train on, or none to choose with."""
     assert call.flags.tlp is not None
-    grid = training_grid(call.source.tlps("train"), "all")
+    grid = source_grid(call.source, "all")
     tlps = select(grid, call.flags.tlp, "--tlp").tlps
     with_dev = set(call.source.tlps("dev"))
     for tlp in tlps:

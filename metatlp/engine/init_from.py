@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from metatlp.engine.build import head_specs
-from metatlp.engine.models import find_models
+from metatlp.engine.models import find_models, load_task_model
 from metatlp.engine.presets import finetune_defaults
 from metatlp.engine.provenance import Provenance, read
 from metatlp.engine.supervised_args import FinetuneArguments
@@ -34,12 +36,14 @@ class StartingPoint:
     models: Mapping[str, Path]
     history: Provenance | None
 
+    def donor(self, task: str) -> str:
+        """The task whose model gives the encoder; only with `models`."""
+        donors = [task, *(name for name in _DONORS if name in self.models), *self.models]
+        return next(name for name in donors if name in self.models)
+
     def folder(self, task: str) -> str:
         """The hub id or folder that the task's encoder is loaded from."""
-        if not self.models:
-            return self.encoder
-        donors = [task, *(name for name in _DONORS if name in self.models), *self.models]
-        return str(next(self.models[name] for name in donors if name in self.models))
+        return str(self.models[self.donor(task)]) if self.models else self.encoder
 
     def line(self, task: str) -> str:
         """What a task starts from, for people."""
@@ -54,15 +58,27 @@ class StartingPoint:
         Raises:
             InputError: it cannot be had.
         """
-        return build_model(
+        foreign = bool(self.models) and task not in self.models
+        model = build_model(
             self.folder(task),
             head_specs([task]),
             seed=seed,
             dropout=arguments.dropout,
             attention=arguments.attention,
-            from_config=arguments.from_config,
+            from_config=arguments.from_config or foreign,
             gradient_checkpointing=arguments.gradient_checkpointing,
         )
+        if foreign:
+            _give_encoder(self.models[self.donor(task)], self.donor(task), model)
+        return model
+
+
+def _give_encoder(folder: Path, task: str, model: MultiTaskModel) -> None:
+    """Copy what both models have of the encoder (BERT's has a pooler for pairs alone)."""
+    donor = load_task_model(folder, task, torch.device("cpu")).named_uses()
+    for name, (parameter, _) in model.named_uses().items():
+        if name in donor and name.startswith("encoder."):
+            parameter.data.copy_(donor[name][0].data)
 
 
 def starting_point(arguments: FinetuneArguments) -> StartingPoint:

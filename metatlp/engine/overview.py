@@ -185,12 +185,13 @@ def score_lines(
 ) -> list[str]:
     """Dev scores by task and language, and each task's mean (percent)."""
     lines = [f"dev after {unit} {step}:"]
+    width = 1 + max(map(len, TASKS))
     for code, task in TASKS.items():
         own = {tlp.lang: values[task.metric] for tlp, values in scores.items() if tlp.task == code}
         if own:
             cells = "  ".join(f"{lang} {100 * value:.2f}" for lang, value in own.items())
             mean = 100 * sum(own.values()) / len(own)
-            lines.append(f"  {code:<4}{task.metric:<9} mean {mean:.2f}   {cells}")
+            lines.append(f"  {code:<{width}}{task.metric:<9} mean {mean:.2f}   {cells}")
     return lines
 
 

@@ -1,0 +1,152 @@
+"""finetune.py: rates, seeds and shots in one call; what it keeps, and how it goes on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+
+import pytest
+
+from metatlp.engine.provenance import read
+
+SCRIPT = "finetune.py"
+LR = "0.001,0.0001"
+
+
+@pytest.fixture(scope="module")
+def meta(fork, meta_flags, tmp_path_factory):
+    """A finished meta-trained run on POS and NER."""
+    folder = tmp_path_factory.mktemp("meta") / "run"
+    flags = [*meta_flags, "--selection", "task:pos,ner", "--max-meta-steps", "2"]
+    run = fork([*flags, "--output-dir", str(folder)])
+    assert run.wait() == 0, run.err[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def flags(supervised_flags, meta):
+    """From the meta-trained model; its lengths are not named again."""
+    own = {"--model", "--max-length", "--qa-max-length", "--qa-stride", "--qa-query-length"}
+    pairs = zip(supervised_flags[::2], supervised_flags[1::2], strict=True)
+    kept = [word for pair in pairs if pair[0] not in own for word in pair]
+    return [*kept, "--init-from", str(meta), "--updates", "6", "--save-every", "2"]
+
+
+@pytest.fixture(scope="module")
+def call(fork, flags, tmp_path_factory):
+    """POS and PA, which has no head there; no example, 5 and all; two rates."""
+    folder = tmp_path_factory.mktemp("finetune") / "call"
+    wanted = ["--tlp", "pos_hi,pa_en", "--shots", "5,full", "--lr", LR]
+    run = fork([*flags, *wanted, "--output-dir", str(folder)], SCRIPT)
+    assert run.wait() == 0, run.err[-3000:]
+    return folder, run.out, [*flags, *wanted]
+
+
+def results(folder):
+    return json.loads((folder / "results.json").read_text())["results"]
+
+
+def without_times(folder):
+    """Everything the call wrote, but for times."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.name == "metrics.jsonl":
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            found[name] = [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+        elif path.is_file() and path.name != "args.json" and path.parent.parent.name != "models":
+            text = path.read_text().replace(str(folder), "OUT")
+            found[name] = text.replace('"resume": "auto"', '"resume": null')
+        elif path.suffix == ".safetensors":
+            found[name] = path.read_bytes()
+    return found
+
+
+def test_every_training_has_its_result(call):
+    folder, out, _ = call
+    found = results(folder)
+    assert [(r["tlp"], r["shots"]) for r in found] == [
+        ("pa_en", "5"), ("pa_en", "full"), ("pos_hi", "5"), ("pos_hi", "full"),
+    ]  # fmt: skip
+    for result in found:
+        assert [trial["lr"] for trial in result["trials"]] == [1e-3, 1e-4]
+        kept = max(result["trials"], key=lambda trial: trial["dev"]["accuracy"])
+        assert result["lr"] == kept["lr"] and result["scores"]["dev"] == kept["dev"]
+        assert result["scores"]["test"]["examples"] == 6
+        assert result["examples"] == (5 if result["shots"] == "5" else 40)
+        assert all(trial["distance"] > 0 for trial in result["trials"])
+    assert "pos: from " in out and "models/pos, with its own head" in out
+    assert "models/pos, with a new head" in out  # PA
+    assert "dev by learning rate: 0.001: " in out
+
+
+def test_the_model_says_where_it_comes_from(call, meta):
+    folder = call[0]
+    history = read(folder / "pos_hi/seed_0/models/pos")
+    assert history.system == "finetuned"
+    assert history.trained_on == ("pos_en", "pos_hi", "ner_en", "ner_zh")
+    assert history.selected_on == {
+        "update of finetuning": ("pos_hi",),
+        "learning rate of finetuning": ("pos_hi",),
+    }
+    assert history.limits == read(meta / "models/pos").limits and history.limits.max_length == 32
+    assert set(history.scores) == {"dev", "test"}
+    assert not list(folder.rglob("checkpoints")) and not list(folder.rglob("lr_*/models"))
+
+
+def test_the_tables_have_every_number(call):
+    folder = call[0]
+    rows = list(csv.DictReader((folder / "results.csv").open()))
+    for result in results(folder):
+        for split, metrics in result["scores"].items():
+            for metric, value in metrics.items():
+                (row,) = [
+                    r for r in rows
+                    if (r["tlp"], r["shots"], r["split"], r["metric"], r["kept"])
+                    == (result["tlp"], result["shots"], split, metric, "True")
+                ]  # fmt: skip
+                assert float(row["value"]) == value
+    others = [row for row in rows if row["kept"] == "False"]
+    assert {row["split"] for row in others} == {"dev"} and len(others) == 4 * 3 + 2
+    accuracy = 100 * results(folder)[0]["scores"]["test"]["accuracy"]
+    assert "| pa_en | 5 | accuracy | " in (text := (folder / "results.md").read_text())
+    assert f"| {accuracy:.2f} |" in text
+
+
+def test_zero_shots_are_the_scores_of_the_start(fork, flags, meta, tmp_path):
+    wanted = ["--tlp", "pos_hi", "--shots", "0", "--output-dir", str(tmp_path / "zero")]
+    run = fork([*flags, *wanted], SCRIPT)
+    assert run.wait() == 0, run.err[-3000:]
+    (result,) = results(tmp_path / "zero")
+    lines = [json.loads(line) for line in (meta / "metrics.jsonl").read_text().splitlines()]
+    assert result["scores"]["dev"] == lines[-1]["dev"]["pos_hi"]
+    run = fork([*flags, "--tlp", "pa_en", "--shots", "0"], SCRIPT)
+    assert run.wait() == 2 and "has no head for pa_en" in run.err
+
+
+def test_killed_in_the_second_rate_it_goes_on_bit_for_bit(call, fork, tmp_path):
+    whole, _, flags = call
+    folder = tmp_path / "run"
+    first = fork([*flags, "--output-dir", str(folder)], SCRIPT)
+    begun = folder / "pa_en/seed_0/lr_0.0001/checkpoints"
+    end = time.monotonic() + 120
+    while not list(begun.glob("step_*")):
+        assert time.monotonic() < end and not first.ended(), first.err[-3000:]
+        time.sleep(0.002)
+    first.kill(9)
+    first.wait()
+    second = fork([*flags, "--output-dir", str(folder), "--resume", "auto"], SCRIPT)
+    assert second.wait() == 0, second.err[-3000:]
+    assert f"resumed {begun}/step_" in second.out
+    assert "lr_0.001/checkpoints" not in second.out.split("pos_hi, 5")[0]
+    assert without_times(folder) == without_times(whole)
+    # Once more, with a seed more: what is finished stays as it is.
+    more = ["--tlp", "pos_hi", "--shots", "5", "--seeds", "0,1", "--resume", "auto"]
+    before = (folder / "pos_hi/shots_5/seed_0/result.json").stat().st_mtime_ns
+    third = fork([*flags, *more, "--output-dir", str(folder)], SCRIPT)
+    assert third.wait() == 0, third.err[-3000:]
+    assert "(2 seeds)" in (folder / "results.md").read_text()
+    assert (folder / "pos_hi/shots_5/seed_0/result.json").stat().st_mtime_ns == before
+    fourth = fork([*flags, *more, "--output-dir", str(folder), "--updates", "7"], SCRIPT)
+    assert fourth.wait() == 2 and "was made with --updates 6, not 7" in fourth.err
