@@ -6,6 +6,7 @@ Needs only the standard library. Knows no flag; the scripts that train have engi
 from __future__ import annotations
 
 import argparse
+import runpy
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -21,6 +22,22 @@ class ScriptParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise InputError(message.removeprefix("argument "))
+
+
+def run_other(argv: Sequence[str]) -> None:
+    """Run another script in this process, as python would: `SCRIPT [flags]` or `-m MODULE [flags]`.
+
+    For a script of one's own that adds something before the other begins.
+    """
+    named = list(argv[1:] if argv[:1] == ["-m"] else argv)
+    if not named or named[0].startswith("-"):
+        print(f"{sys.argv[0]}: error: name a script, or -m and a module, to run", file=sys.stderr)
+        sys.exit(2)
+    sys.argv = named
+    if len(named) < len(argv):
+        runpy.run_module(named[0], run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(named[0], run_name="__main__")
 
 
 def exit_code(program: str, run: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:

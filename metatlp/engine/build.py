@@ -176,7 +176,17 @@ def heads(grid_data: GridData) -> dict[str, HeadSpec]:
 
 
 def head_specs(tasks: Collection[str]) -> dict[str, HeadSpec]:
-    """The heads of these tasks, in the order of TASKS."""
+    """The heads of these tasks, in the order of TASKS.
+
+    Raises:
+        InputError: one of them is not known.
+    """
+    unknown = sorted(set(tasks) - TASKS.keys())
+    if unknown:
+        raise InputError(
+            f"task '{unknown[0]}' is not known here; run this through the script that adds it "
+            "(docs/own_task.md)"
+        )
     return {
         code: HeadSpec(task.auto_class, task.labels)
         for code, task in TASKS.items()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -127,6 +128,11 @@ class EncodingArguments(SourceArguments):
         for entry in (self.batch_size or "").split(",") if self.batch_size else ():
             task, equals, number = entry.strip().rpartition("=")
             tasks = (task,) if equals else task_codes()
+            if equals and re.fullmatch("[a-z0-9]+", task) and task not in task_codes():
+                raise InputError(
+                    f"--batch-size: unknown task '{task}'; there are {', '.join(task_codes())}; "
+                    "one of your own is known to the script that adds it (docs/own_task.md)"
+                )
             if not (number.isascii() and number.isdecimal() and int(number)):
                 raise _bad_batch_size(entry)
             if not set(tasks) <= set(task_codes()) or given.keys() & set(tasks):

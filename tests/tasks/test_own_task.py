@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,9 +15,11 @@ from metatlp import grid
 from metatlp.data.encoded import EncodedSplit
 from metatlp.data.own import OwnFolder
 from metatlp.data.own_rows import ROW_FORMATS, pair_rows, tagged_rows
+from metatlp.engine.build import head_specs
 from metatlp.engine.data_args import DataArguments
 from metatlp.errors import InputError
 from metatlp.grid import TLP, Grid, select, training_grid
+from metatlp.script import run_other
 from metatlp.tasks import BATCH_SIZES, TASKS, Limits, add_task
 from metatlp.tasks.metrics import scores
 from metatlp.tasks.pair import PairClassification
@@ -148,3 +151,28 @@ def test_what_else_is_refused(tasks_as_before):
     exec("def read(row, counts): pass", names)
     assert "has to be defined in a file" in added(rows=type(ROWS)(("a",), names["read"]))
     assert "two" not in TASKS
+
+
+def test_the_script_runs_another_or_a_module(tmp_path, monkeypatch, capsys):
+    other = tmp_path / "other.py"
+    other.write_text("import sys\nprint(__name__, *sys.argv[1:])\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["own.py"])
+    run_other([str(other), "--flag", "-m"])
+    run_other(["-m", "other", "--flag"])
+    assert capsys.readouterr().out == "__main__ --flag -m\n__main__ --flag\n"
+    for argv in ([], ["-m"], ["--flag"]):
+        with pytest.raises(SystemExit) as caught:
+            run_other(argv)
+        assert caught.value.code == 2
+        assert "name a script, or -m and a module" in capsys.readouterr().err
+
+
+def test_without_the_script_the_task_is_named(tmp_path):
+    assert "--batch-size: unknown task 'sent'; there are qa, nli, pa, pos, ner; one of your" in (
+        refusal(lambda: DataArguments(batch_size="qa=8,sent=16"))
+    )
+    (tmp_path / "sent_en.dev.csv").write_text("text,label\n")
+    assert "(or added by add_task)" in refusal(lambda: OwnFolder(tmp_path))
+    assert list(head_specs(["nli", "qa"])) == ["qa", "nli"]
+    assert "task 'sent' is not known here" in refusal(lambda: head_specs(["qa", "sent"]))
