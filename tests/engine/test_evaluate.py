@@ -254,18 +254,19 @@ def test_an_example_without_an_answer_is_an_error(piece, evaluate):
         check_read(job, {"read": 6}, 4, 5)
 
 
-def test_predictions_come_back_in_row_order(piece):
-    encoded = piece.data.encoded
-    model = load_task_model(piece.folder, "pa", torch.device("cpu"))
+def test_predictions_come_back_in_row_order(grid_dir, models, tmp_path):
+    folder = models / "one" / "models" / "pos"
+    tokenizer = load_tokenizer(str(folder))
+    source = XtremeFolder(grid_dir)
+    encoded = encode_split(source, TLP("pos", "hi"), "dev", tokenizer, LIMITS, tmp_path)
+    model, place = load_task_model(folder, "pos", torch.device("cpu")), torch.device("cpu")
     seen: list[torch.Size] = []
     model.register_forward_pre_hook(lambda m, args: seen.append(args[1]["input_ids"].shape))
-    found = predict_split(model, "pa", encoded, piece.padding, 2, torch.device("cpu"), nullcontext)
+    padding = Padding.of(tokenizer)
+    found = predict_split(model, "pos", encoded, padding, 5, place, nullcontext)
     widths = [shape[1] for shape in seen]
-    assert widths == sorted(widths) and len(found) == encoded.num_rows
-    one_by_one = [
-        predict_rows(
-            model, "pa", encoded, np.array([i]), piece.padding, torch.device("cpu"), nullcontext
-        )[0]
-        for i in range(encoded.num_rows)
-    ]
-    assert found == one_by_one and len(set(found)) > 1
+    assert widths == sorted(widths) and sum(shape[0] for shape in seen) == encoded.num_rows == 12
+    for i, tags in enumerate(found):
+        (alone,) = predict_rows(model, "pos", encoded, np.array([i]), padding, place, nullcontext)
+        assert tags.tolist() == alone.tolist()
+    assert len({tuple(tags.tolist()) for tags in found}) > 6

@@ -267,9 +267,7 @@ def test_mistakes_end_with_code_2_and_one_line(
         (["--output-dir", new], "--languages external: no test data; it was found for qa_en"),
         (["--tlps", "qa_en", "--output-dir", new], "but none for qa_en"),
     ):
-        monkeypatch.setattr(
-            sys, "argv", ["evaluate_zeroshot.py", "--model", str(models), *data, *more]
-        )
+        monkeypatch.setattr(sys, "argv", [*start, *more])
         with pytest.raises(SystemExit) as ended:
             run_script(script.main)
         error = capsys.readouterr().err
