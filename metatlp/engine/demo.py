@@ -65,7 +65,9 @@ def build_demo(
         with placement.together():
             if builds:
                 data.demo.build(data.cache_folder, log)
-                folder = _encoder(data, meta, log) if meta.embedded else None
+                if meta.embedded:
+                    steps = meta.num_pretrain_steps
+                    folder = build_demo_encoder(data.cache_folder, data.demo.seed, steps, log)
     if folder is None:
         return meta
     return dataclasses.replace(meta, model=str(folder), pretrain_steps=None)
@@ -82,8 +84,12 @@ def encoder_folder(cache_dir: Path, seed: int, steps: int) -> Path:
     return cache_dir / "demo" / f"encoder-{key}"
 
 
-def _encoder(data: DataArguments, meta: MetaArguments, log: Log) -> Path:
-    seed, steps = data.demo.seed, meta.num_pretrain_steps
+def build_demo_encoder(cache_dir: Path, seed: int, steps: int, log: Log) -> Path:
+    """The demo's encoder in the cache, made where it is missing.
+
+    Raises:
+        InputError: the cache cannot be written.
+    """
 
     def build(folder: Path) -> None:
         log(f"demo: making the encoder with {steps} pretraining steps, once")
@@ -97,4 +103,4 @@ def _encoder(data: DataArguments, meta: MetaArguments, log: Log) -> Path:
         if losses:
             log(f"demo: masked-LM loss {losses[0]:.3f} -> {losses[-1]:.3f} nats")
 
-    return built_once(encoder_folder(data.cache_folder, seed, steps), build)
+    return built_once(encoder_folder(cache_dir, seed, steps), build)

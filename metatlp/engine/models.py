@@ -34,17 +34,18 @@ def export_models(
     Raises:
         InputError: they cannot be written.
     """
+    owners = {task: replace(provenance, task=task) for task in model.models}
+    cards = {task: model_card(own) for task, own in owners.items()}
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         remove_unfinished(folder)
         with whole_folder(folder) as unfinished:
-            for task in model.models:
+            for task, own in owners.items():
                 path = unfinished / task
                 model.export(task, path)
                 tokenizer.save_pretrained(path)
-                own = replace(provenance, task=task)
                 own.write(path)
-                (path / "README.md").write_text(model_card(own), encoding="utf-8")
+                (path / "README.md").write_text(cards[task], encoding="utf-8")
             if folder.exists():
                 folder.rename(unfinished.parent / "before")
     except Exception as error:
@@ -52,31 +53,32 @@ def export_models(
         raise InputError(f"--output-dir: cannot write {folder}: {error}") from error
 
 
-def find_models(path: str) -> dict[str, Path]:
+def find_models(path: str, flag: str = "--model") -> dict[str, Path]:
     """Task -> folder of its model.
 
     Args:
         path: a run (it has models/), a folder of TASK folders, or one TASK folder.
+        flag: that names it, for errors.
 
     Raises:
         InputError: none of these, with what would be right.
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise InputError(f"--model {path}: no such folder")
+        raise InputError(f"{flag} {path}: no such folder")
     if (folder / CONFIG).is_file():
-        return {_task_of(folder): folder}
+        return {_task_of(folder, flag): folder}
     where = folder / MODELS if (folder / MODELS).is_dir() else folder
     found = {task: where / task for task in TASKS if (where / task / CONFIG).is_file()}
     if found:
         return found
     if (folder / "checkpoints").is_dir():
         raise InputError(
-            f"--model {path}: the run has no models yet; finish it with --resume auto, or write "
+            f"{flag} {path}: the run has no models yet; finish it with --resume auto, or write "
             f"those of its newest checkpoint with python -m metatlp.export --run {path}"
         )
     raise InputError(
-        f"--model {path}: neither a run (with models/), nor a folder of TASK folders, nor one of "
+        f"{flag} {path}: neither a run (with models/), nor a folder of TASK folders, nor one of "
         "these (with config.json)"
     )
 
@@ -111,12 +113,12 @@ def load_task_model(
     return MultiTaskModel({task: model}).to(device).eval()
 
 
-def _task_of(folder: Path) -> str:
+def _task_of(folder: Path, flag: str) -> str:
     """The task of a folder with config.json: what metatlp.json says, or whose head it has."""
     provenance = read(folder)
     if provenance is not None and provenance.task is not None:
         if provenance.task not in TASKS:
-            raise InputError(f"--model {folder}: is of task '{provenance.task}', {_choices(TASKS)}")
+            raise InputError(f"{flag} {folder}: is of task '{provenance.task}', {_choices(TASKS)}")
         return provenance.task
     config = load_config(str(folder), None)
     heads = [
@@ -126,13 +128,13 @@ def _task_of(folder: Path) -> str:
     ]
     if not heads:
         raise InputError(
-            f"--model {folder}: is {_named(config)}, without a head of any task; train one first, "
+            f"{flag} {folder}: is {_named(config)}, without a head of any task; train one first, "
             "or name a run or an exported model"
         )
     found = [code for code in heads if _labels(config) == TASKS[code].labels]
     if len(found) != 1:
         raise InputError(
-            f"--model {folder}: {_named(config)} with labels {', '.join(_labels(config))}, which "
+            f"{flag} {folder}: {_named(config)} with labels {', '.join(_labels(config))}, which "
             f"are those of {len(found)} of the tasks {', '.join(heads)}; metatlp.json would say"
         )
     return found[0]

@@ -174,7 +174,8 @@ def finish(training: Training) -> None:
         training.log.raise_failure()
         if training.placement.is_main:
             state = {**training.identity.as_json(), "step": training.state.step}
-            provenance = of_meta_run(state, {"dev": scores}, {"commit": code_commit()})
+            more = {"encoder_revision": training.model.revision, "commit": code_commit()}
+            provenance = of_meta_run(state, {"dev": scores}, more)
             export_models(training.model, training.tokenizer, folder, provenance)
     training.log.say(f"finished {training.num_steps} meta steps; models in {folder}")
 

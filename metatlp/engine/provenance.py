@@ -83,9 +83,10 @@ class Provenance:
         details = {k: v for k, v in self.details.items() if not _is_path(v)}
         flags = details.get("arguments")
         if isinstance(flags, Mapping):
-            kept = {k: v for k, v in flags.items() if k not in PLACES}
-            kept |= {k: published_name(kept[k]) for k in ENCODERS & kept.keys() if kept[k]}
-            details["arguments"] = {k: v for k, v in kept.items() if not _is_path(v)}
+            # Without --tokenizer it is that of --model.
+            same = {"tokenizer": None} if flags.get("tokenizer") == flags.get("model") else {}
+            flags = {k: _published_flag(k, v) for k, v in (dict(flags) | same).items()}
+            details["arguments"] = flags
         return replace(self, encoder=published_name(self.encoder), details=details)
 
     def write(self, folder: Path) -> None:
@@ -109,19 +110,20 @@ def of_meta_run(
     Args:
         state: as in its checkpoints; `arguments`, `data`, `num_steps` and `step` are needed.
         scores: split -> TLP -> metrics.
-        more: of the details.
+        more: of the details; None is left out.
     """
     flags = state["arguments"]
     rewarding = tuple(name.removeprefix("dev ") for name in state["data"] if name[:4] == "dev ")
     details = {name: flags[name] for name in _SHOWN if flags.get(name) is not None}
     details["meta_steps"] = f"{state['step']} of {state['num_steps']}"
+    details |= {name: value for name, value in (more or {}).items() if value is not None}
     return Provenance(
         system="meta",
         encoder=flags["model"],
         trained_on=tuple(name for name in state["data"] if name[:4] != "dev "),
         selected_on={"rewards": rewarding} if rewarding else {},
         limits=limits_of(flags),
-        details=details | dict(more or {}) | {"script": "train_meta.py", "arguments": dict(flags)},
+        details=details | {"script": "train_meta.py", "arguments": dict(flags)},
         scores=scores,
     )
 
@@ -158,8 +160,16 @@ def read(folder: Path) -> Provenance | None:
 
 def published_name(model: str) -> str:
     """What may be published of --model: a hub id as it is, of a folder its last part."""
-    local = _is_path(model) or os.path.isdir(model)
-    return os.path.basename(os.path.abspath(model)) if local else model
+    if not (_is_path(model) or os.path.isdir(model)):
+        return model
+    return f"{os.path.basename(os.path.abspath(os.path.expanduser(model)))} (a local folder)"
+
+
+def _published_flag(name: str, value: Any) -> Any:
+    local = name in ENCODERS and value and os.path.isdir(value)
+    if value is not None and (name in PLACES or local or _is_path(value)):
+        return name.upper()
+    return value
 
 
 def _is_path(value: Any) -> bool:

@@ -63,6 +63,12 @@ class MultiTaskModel(nn.Module):
         assert len(uses) == len(found), "an encoder parameter is not shared between the tasks"
         return uses
 
+    @property
+    def revision(self) -> str | None:
+        """The commit of the hub's repository that the encoder came from; None of a folder."""
+        configs = (model.config for model in self._task_models.values())
+        return next((getattr(config, "_commit_hash", None) for config in configs), None)
+
     def export(self, task: str, folder: str | os.PathLike[str]) -> None:
         """Save the task's model so that its `AutoModelFor....from_pretrained` loads it."""
         self._task_models[task].save_pretrained(folder)

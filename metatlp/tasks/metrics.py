@@ -23,6 +23,7 @@ from functools import lru_cache
 import numpy as np
 
 from metatlp.errors import InputError
+from metatlp.grid import TLP
 
 Terms = dict[str, np.ndarray]
 
@@ -139,29 +140,32 @@ def _by_example(example: np.ndarray, parts: Iterable[np.ndarray], num: int) -> n
     return np.stack(sums, axis=-1)[:, None, :]
 
 
-def label_numbers(names: Iterable[str], labels: Sequence[str]) -> np.ndarray:
+def label_numbers(tlp: TLP, names: Iterable[str], labels: Sequence[str]) -> np.ndarray:
     """(U,) int64. Raises InputError for a name that is no label."""
     number = {label: i for i, label in enumerate(labels)}
     try:
         return np.array([number[name] for name in names], dtype=np.int64)
     except KeyError as error:
-        raise InputError(f"no label {error}; choose from {', '.join(labels)}") from None
+        raise InputError(f"{tlp}: no label {error}; choose from {', '.join(labels)}") from None
 
 
-def answer_terms(found: Sequence[str | None], gold: Sequence[Sequence[str]], lang: str) -> Terms:
+def answer_terms(tlp: TLP, found: Sequence[str | None], gold: Sequence[Sequence[str]]) -> Terms:
     """`f1` and `em` by MLQA's normalisation, `squad_f1` and `squad_em` by SQuAD's; (N, 1, 2).
 
     Args:
+        tlp: says the language of MLQA's normalisation.
         found: an answer per question, None for one without.
         gold: the right answers of each question; the best one counts.
-        lang: whose normalisation MLQA's is.
+
+    Raises:
+        InputError: a question without a right answer.
     """
     names = ("f1", "em", "squad_f1", "squad_em")
     terms = np.zeros((len(names), len(found), 1, 2))
-    mlqa = mlqa_tokens(lang)
+    mlqa = mlqa_tokens(tlp.lang)
     for i, (text, golds) in enumerate(zip(found, gold, strict=True)):
         if not golds:
-            raise InputError(f"question {i + 1}: no gold answer")
+            raise InputError(f"{tlp}: question {i + 1} has no right answer")
         if text is not None:
             both = *answer_scores(text, golds, mlqa), *answer_scores(text, golds, squad_tokens)
             terms[:, i, 0, 0], terms[:, i, 0, 1] = both, 1.0

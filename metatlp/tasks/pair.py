@@ -97,15 +97,15 @@ class PairClassification:
         examples: Sequence[Example],
     ) -> Terms:
         """Of accuracy and macro F1."""
-        check_number(tlp, split, examples, "pairs_dropped")
+        check_number(tlp, split, examples, split.counts.get("pairs_dropped", 0))
         decoded = self.decode(split, predictions, examples)
         return self.compare(tlp, decoded, [_pair(example).label for example in examples])
 
     def compare(self, tlp: TLP, found: Sequence[str | None], gold: Sequence[str]) -> Terms:
         """The terms of plain labels; None for a pair that was left out."""
         scored = np.array([i for i, label in enumerate(found) if label is not None], dtype=np.int64)
-        numbers = label_numbers((label for label in found if label is not None), self.labels)
-        right = label_numbers(gold, self.labels)[scored]
+        numbers = label_numbers(tlp, (label for label in found if label is not None), self.labels)
+        right = label_numbers(tlp, gold, self.labels)[scored]
         return {
             "accuracy": accuracy_terms(scored, numbers, right, len(gold)),
             "macro_f1": macro_f1_terms(scored, numbers, right, len(gold), len(self.labels)),

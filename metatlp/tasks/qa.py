@@ -1,6 +1,6 @@
 """Extractive question answering: windows over the context, and the best span over them.
 
-Knows no file and no model. Shapes: B batch, T tokens, L longest answer, n windows, k spans kept.
+Knows no file and no model. Shapes: B batch, T tokens, n windows, k spans kept.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from metatlp.data.records import Example, Question
 from metatlp.grid import TLP
 from metatlp.tasks.metrics import Terms, answer_terms
 from metatlp.tasks.pieces import Layout, encode_texts, encode_with_offsets
+from metatlp.tasks.spans import Span, nbest, window_spans
 from metatlp.tasks.task import (
     Batch,
     Encoded,
@@ -31,7 +32,6 @@ from metatlp.tasks.task import (
     collate_inputs,
 )
 
-SPANS = 5  # spans kept per window; more than one because a span's text may be blank
 TARGETS = ("start_positions", "end_positions")
 CONTEXT = ("context_start", "context_end", "answer_length")
 
@@ -100,47 +100,34 @@ class QuestionAnswering:
     def predict(self, outputs: Any, batch: Batch) -> list[np.ndarray]:
         """Per window, its best spans: (k, 3) float32 of start, end (inclusive), start + end logit.
 
-        All spans inside the context of at most `answer_length` pieces are compared, which contains
-        what run_squad finds among its 20 best starts and ends. Spans that do not exist are -inf.
+        Spans lie inside the context and have at most `answer_length` pieces. Those that do not
+        exist are -inf.
         """
-        start, end = outputs.start_logits.float(), outputs.end_logits.float()
-        position = torch.arange(start.shape[1], device=start.device)
-        inside = (position >= batch["context_start"][:, None]) & (
-            position < batch["context_end"][:, None]
-        )
+        position = torch.arange(outputs.start_logits.shape[1], device=outputs.start_logits.device)
+        begin, end = batch["context_start"][:, None], batch["context_end"][:, None]
+        inside = (position >= begin) & (position < end)
         longest = int(batch["answer_length"].max())
-        none = float("-inf")
-        start, end = start.masked_fill(~inside, none), end.masked_fill(~inside, none)
-        ends = F.pad(end, (0, longest - 1), value=none).unfold(1, longest, 1)  # (B, T, L)
-        sums = (start[:, :, None] + ends).flatten(1)
-        # A diverged model's NaN must not win over every span that exists.
-        sums = sums.nan_to_num(nan=none, posinf=none, neginf=none)
-        score, index = sums.topk(min(SPANS, sums.shape[1]))
-        first = index // longest
-        spans = torch.stack([first, first + index % longest, score], dim=-1)
+        spans = window_spans(outputs.start_logits, outputs.end_logits, inside, longest)
         return list(spans.detach().cpu().numpy())
 
     def decode(
         self, split: EncodedSplit, predictions: Sequence, examples: Sequence[Example]
     ) -> list[str | None]:
-        """The answer of each question: the span with the largest sum of logits of all windows."""
-        answers: list[str | None] = [None] * len(examples)
-        best = np.full(len(examples), -np.inf)
-        char_starts, char_ends = split.ragged("char_starts"), split.ragged("char_ends")
-        context_start = split.flat("context_start")
-        for row, example in enumerate(split.flat("example")):
-            answers[example] = answers[example] or ""
-            context = _question(examples[example]).context
-            begins, ends = char_starts.row(row), char_ends.row(row)
-            for first, last, score in predictions[row]:
-                if score <= best[example]:
-                    break
-                at = int(first) - context_start[row], int(last) - context_start[row]
-                text = context[begins[at[0]] : ends[at[1]]].strip()
-                if text:
-                    answers[example], best[example] = text, score
-                    break
-        return answers
+        """The answer of each question: the best span of all windows, empty if all are blank."""
+        asked = np.zeros(len(examples), dtype=bool)
+        asked[split.flat("example")] = True
+        best = self.nbest(split, predictions, examples, 1)
+        return [
+            (spans[0].text if spans else "") if there else None
+            for spans, there in zip(best, asked, strict=True)
+        ]
+
+    def nbest(
+        self, split: EncodedSplit, predictions: Sequence, examples: Sequence[Example], n: int
+    ) -> list[list[Span]]:
+        """Per question its `n` best distinct spans, at most SPANS; see `spans.nbest`."""
+        contexts = [_question(example).context for example in examples]
+        return nbest(split, predictions, contexts, n)
 
     def terms(
         self,
@@ -159,7 +146,7 @@ class QuestionAnswering:
         self, tlp: TLP, found: Sequence[str | None], gold: Sequence[Sequence[str]]
     ) -> Terms:
         """The terms of plain answers; every question with its right answers."""
-        return answer_terms(found, gold, tlp.lang)
+        return answer_terms(tlp, found, gold)
 
 
 class _Contexts:

@@ -118,10 +118,10 @@ class Tagging:
         examples: Sequence[Example],
     ) -> Terms:
         """Of accuracy over words (O included), and of F1 over entities (NER) or labels (POS)."""
-        check_number(tlp, split, examples, "sentences_empty")
-        decoded = self.decode(split, predictions, examples)
-        found = [tags or [] for tags in decoded]
         gold = [_tagged(example).tags for example in examples]
+        # Not `sentences_empty`: a reader counts those there that it left out of the examples.
+        check_number(tlp, split, examples, sum(not tags for tags in gold))
+        found = [tags or [] for tags in self.decode(split, predictions, examples)]
         missing = sum(map(len, gold)) - sum(map(len, found))
         if missing != split.counts.get("words_dropped", 0):
             raise InputError(f"{tlp}: {missing} words to score were not encoded")
@@ -143,8 +143,8 @@ class Tagging:
             raise InputError(f"{tlp}: sentence {i + 1}: {given[i]} tags for {words_in[i]} words")
         units = (
             np.repeat(np.arange(len(gold)), words_in),
-            label_numbers(chain.from_iterable(found), self.labels),
-            label_numbers(chain.from_iterable(gold), self.labels),
+            label_numbers(tlp, chain.from_iterable(found), self.labels),
+            label_numbers(tlp, chain.from_iterable(gold), self.labels),
             len(gold),
         )
         if self.entities:

@@ -182,18 +182,17 @@ def collate_flat(split: EncodedSplit, rows: np.ndarray, *names: str) -> Batch:
     return {name: torch.from_numpy(split.flat(name)[rows].astype(np.int64)) for name in names}
 
 
-def check_number(tlp: TLP, split: EncodedSplit, examples: Sequence, left_out: str = "") -> None:
-    """Every example has rows in the split, or is one of those that were counted as left out.
+def check_number(tlp: TLP, split: EncodedSplit, examples: Sequence, left_out: int = 0) -> None:
+    """Every example has rows in the split, or is one of those that are known to have none.
 
     Args:
-        left_out: the name of that count in `split.counts`.
+        left_out: how many those are.
 
     Raises:
         InputError: the file no longer holds what was encoded.
     """
-    without = split.counts.get(left_out, 0)
-    if split.num_examples + without != len(examples):
+    if split.num_examples + left_out != len(examples):
         raise InputError(
             f"{tlp}: {len(examples)} examples to score, but {split.num_examples} were encoded and "
-            f"{without} left out; if the file has changed, start again"
+            f"{left_out} left out; if the file has changed, start again"
         )

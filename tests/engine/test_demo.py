@@ -10,6 +10,7 @@ import torch
 from metatlp.data.demo_source import DemoGrid
 from metatlp.engine.demo import encoder_folder
 from metatlp.engine.presets import TINY_DEMO, TINY_PRETRAINING
+from metatlp.export.command import main as export_main
 
 NAMES = ("ner", "nli", "pa", "pos", "qa")
 
@@ -94,6 +95,18 @@ def test_the_default_preset_is_said(fork, at_once):
     assert run.wait() == 0, run.err[-3000:]
     line = run.out.splitlines()[1]
     assert line.startswith("preset demo, the default on this data: ") and "--epochs 7.0" in line
+
+
+def test_a_checkpoint_on_the_demo_is_exported(trained, tmp_path):
+    """Its encoder is found in the cache; the card says that nobody speaks these languages."""
+    run, output = trained[0], tmp_path / "out"
+    newest = max((run / "checkpoints").glob("step_*"))
+    assert export_main(["--run", str(newest), "--output-dir", str(output), "--tasks", "pos"]) == 0
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        found = (output / "pos" / name).read_bytes()
+        assert found == (run / "models" / "pos" / name).read_bytes()
+    card = (output / "pos" / "README.md").read_text()
+    assert "artificial languages" in card and "language:" not in card and "base_model" not in card
 
 
 def test_a_cache_that_cannot_be_written(train_meta, tmp_path):

@@ -10,11 +10,12 @@ import torch
 from transformers import AutoTokenizer, BertConfig
 
 from metatlp.data.cache import encode_split
+from metatlp.data.encoded import EncodedSplit
 from metatlp.data.streams import BatchStream
 from metatlp.data.xtreme import XtremeFolder
 from metatlp.grid import TLP
 from metatlp.tasks import TASKS, Limits, Padding, model_inputs
-from metatlp.tasks.metrics import scores
+from metatlp.tasks.metrics import mlqa_tokens, scores
 
 # Real over padded tokens, batches of 16: PLATFORM's prototype had .92 to .99.
 FULLEST = {"qa": 0.98, "nli": 0.97, "pa": 0.98, "pos": 0.96, "ner": 0.93}
@@ -75,3 +76,56 @@ def test_from_files_to_scores(name, source, english, tmp_path):
     if tlp.task in ("nli", "pa", "pos"):
         # Untrained, so the loss is near that of guessing.
         assert loss.item() == pytest.approx(np.log(len(task.labels)), abs=0.3)
+
+
+GOLD = {
+    "pos": lambda example: list(example.tags),
+    "ner": lambda example: list(example.tags),
+    "nli": lambda example: example.label,
+    "pa": lambda example: example.label,
+    "qa": lambda example: [answer.text for answer in example.answers],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("pos_mr", "test"), ("ner_te", "test"), ("nli_sw", "test"), ("pa_ko", "dev")]
+    + [("qa_hi", "test"), ("qa_es", "test"), ("qa_zh", "xquad")],
+)
+def test_gold_labels_score_one_and_shuffled_ones_do_not(name, split, source):
+    tlp = TLP.parse(name)
+    task = TASKS[tlp.task]
+    examples = source.read(tlp, split).examples
+    gold = [GOLD[tlp.task](example) for example in examples]
+    found = [answers[0] for answers in gold] if tlp.task == "qa" else gold
+    got = scores(task.compare(tlp, found, gold))
+    assert got["examples"] == len(examples)
+    # In Spanish the right answer `una` is an article, of which no token is left.
+    left = [any(map(mlqa_tokens(tlp.lang), answers)) for answers in gold] if name == "qa_es" else 1
+    assert got[task.metric] == pytest.approx(np.mean(left))
+    assert got["em" if tlp.task == "qa" else task.metric] >= got[task.metric] > 0.99
+    if tlp.task not in ("pos", "ner"):
+        shuffled = np.random.default_rng(0).permutation(len(found))
+        mixed = scores(task.compare(tlp, [found[i] for i in shuffled], gold))
+        assert mixed[task.metric] < 0.7
+
+
+@pytest.mark.parametrize("name", ["pos_ja", "ner_ja", "nli_th", "pa_zh", "qa_ar"])
+def test_every_real_example_is_scored(name, source, mbert):
+    # Also the long ones: sentences are split, pairs truncated, contexts cut into windows.
+    tlp = TLP.parse(name)
+    task = TASKS[tlp.task]
+    examples = source.read(tlp, "dev").examples[:300]
+    result = task.encode(examples, mbert, Limits())
+    data = EncodedSplit(result.columns, result.counts)
+    if tlp.task == "qa":
+        predictions = [np.array([[at, at, 0.0]]) for at in data.flat("context_start")]
+    elif tlp.task in ("pos", "ner"):
+        labels = data.ragged("labels")
+        predictions = [labels.row(i)[labels.row(i) >= 0] for i in range(data.num_rows)]
+    else:
+        predictions = list(data.flat("labels"))
+    assert None not in task.decode(data, predictions, examples)
+    got = scores(task.terms(tlp, data, predictions, examples))
+    assert got["examples"] == len(examples)
+    assert got[task.metric] == 1.0 or tlp.task == "qa"

@@ -1,4 +1,4 @@
-"""QA: windows, alignment of answers, the best span, and the normalisation of answers."""
+"""QA: windows, alignment of answers, the best span, and scores."""
 
 from math import log
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from metatlp.data.records import Answer, Question
 from metatlp.data.xtreme import XtremeFolder
 from metatlp.grid import TLP
 from metatlp.tasks import TASKS, Limits, Padding
-from metatlp.tasks.metrics import answer_scores, mlqa_tokens, scores, squad_tokens, token_f1
+from metatlp.tasks.metrics import scores
 from metatlp.tasks.qa import span_of, window_starts
 
 QA = TASKS["qa"]
@@ -159,7 +159,7 @@ def test_predict_is_the_best_of_all_spans(seed, longest, width):
     for row, found in enumerate(QA.predict(outputs, batch)):
         first, last = int(batch["context_start"][row]), int(batch["context_end"][row])
         found = [tuple(span) for span in found if span[2] > -np.inf]
-        assert found == best_spans(start[row], end[row], first, last, longest)[:5]
+        assert found == best_spans(start[row], end[row], first, last, longest)[:20]
 
 
 def test_predict_of_a_diverged_model():
@@ -193,36 +193,6 @@ def test_score_by_hand(letters):
     assert QA.decode(data, predictions, examples) == ["c d", "e f"]
     got = scores(QA.terms(TLP("qa", "fi"), data, predictions, examples))
     assert got == {"f1": 0.9, "em": 0.5, "squad_f1": 0.9, "squad_em": 0.5, "examples": 2}
-
-
-@pytest.mark.parametrize(
-    ("lang", "text", "tokens"),
-    [
-        ("en", "The «Eiffel» Tower, a tower!", ["eiffel", "tower", "tower"]),
-        ("es", "La casa de los niños", ["casa", "de", "niños"]),
-        ("de", "Der Hund und ein Haus", ["hund", "und", "haus"]),
-        ("hi", "भारत का।", ["भारत", "का"]),
-        ("vi", "Những người của tôi", ["người", "tôi"]),
-        ("ar", "الكتاب الجديد،", ["كتاب", "جديد"]),
-        ("zh", "在2008年，北京", ["在", "2008", "年", "北", "京"]),
-        ("zh", "NBA 球队", ["nba", "球", "队"]),
-        ("ja", "東京タワー", ["東", "京", "タ", "ワ", "ー"]),
-        ("fr", "La Tour", ["la", "tour"]),
-    ],
-)
-def test_mlqa_normalisation(lang, text, tokens):
-    assert mlqa_tokens(lang)(text) == tokens
-
-
-def test_squad_normalisation_knows_english_only():
-    assert squad_tokens("The «Eiffel» Tower, a tower!") == ["«eiffel»", "tower", "tower"]
-    assert squad_tokens("Der Hund.") == ["der", "hund"]
-
-
-def test_token_f1_and_exact_match():
-    assert token_f1(list("aab"), list("abc")) == pytest.approx(2 * 2 / 6)
-    assert token_f1([], []) == 0.0
-    assert answer_scores("the cat", ["dog", "A cat."], mlqa_tokens("en")) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize("name", ["qa_en", "qa_hi", "qa_es", "qa_de", "qa_zh"])

@@ -124,9 +124,21 @@ def test_cut_ends_inside_a_word_and_counts_the_rest(letters):
     assert got["accuracy"] == 1.0 and got["words"] == 3
 
 
-def test_empty_sentence_is_counted(letters):
-    data = encoded(POS, [sentence("a", "X"), TaggedSentence((), ())], letters)
+def test_empty_sentence_is_counted_and_not_scored(letters):
+    examples = [sentence("a", "X"), TaggedSentence((), ())]
+    data = encoded(POS, examples, letters)
     assert data.num_rows == 1 and data.counts == {"sentences_empty": 1}
+    assert POS.decode(data, gold_predictions(data), examples) == [["X"], None]
+    got = scores(POS.terms(POS_EN, data, gold_predictions(data), examples))
+    assert got == {"accuracy": 1.0, "macro_f1": 1.0, "examples": 1}
+
+
+def test_sentences_that_the_reader_left_out_are_not_missed(letters):
+    # The reader of hub rows counts its empty sentences under the same name.
+    examples = [sentence("a", "X")]
+    counted = POS.encode(examples, letters, Limits()).columns
+    data = EncodedSplit(counted, {"sentences_empty": 3})
+    assert POS.terms(POS_EN, data, gold_predictions(data), examples)["accuracy"].sum() == 2
 
 
 words = st.text("abcdefghijklm.", min_size=1, max_size=12) | st.sampled_from(
