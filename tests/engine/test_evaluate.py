@@ -22,7 +22,7 @@ from metatlp.engine.jobs import Job
 from metatlp.engine.models import export_models, load_task_model
 from metatlp.engine.placement import start as start_process
 from metatlp.engine.provenance import Provenance
-from metatlp.engine.scoring import Work, check_read, score_piece
+from metatlp.engine.scoring import Work, check_read, resamples_seed, score_piece
 from metatlp.errors import InputError
 from metatlp.grid import TLP
 from metatlp.model.multitask import build_model, load_tokenizer
@@ -270,3 +270,12 @@ def test_predictions_come_back_in_row_order(grid_dir, models, tmp_path):
         (alone,) = predict_rows(model, "pos", encoded, np.array([i]), padding, place, nullcontext)
         assert tags.tolist() == alone.tolist()
     assert len({tuple(tags.tolist()) for tags in found}) > 6
+
+
+def test_translations_of_one_file_share_their_resamples():
+    def seed(tlp, split="test", number=5010, system="one"):
+        return resamples_seed(0, Job(system, TLP.parse(tlp), split), number)
+
+    assert seed("nli_ar") == seed("nli_sw") == seed("nli_ar", system="two")
+    others = [seed("pa_ar"), seed("nli_ar", "dev"), seed("nli_ar", number=5009)]
+    assert len({seed("nli_ar"), *others}) == 4
