@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from metatlp.data.records import Source
+from metatlp.data.submission import file_of
 from metatlp.engine.eval_args import EvaluateArguments
 from metatlp.engine.systems import System, check_unseen
 from metatlp.errors import InputError
@@ -42,7 +43,7 @@ def choose_jobs(
     found = []
     for system in systems:
         own = [tlp for tlp in tlps if tlp.task in system.models]
-        without = [tlp for tlp in tlps if tlp.task not in system.models]
+        without = tuple(tlp for tlp in tlps if tlp.task not in system.models)
         has = f"has models for {', '.join(system.models)}"
         if not own or (without and arguments.tlps):
             raise InputError(f"--model: {system.name} {has}, but none for {_names(without)}")
@@ -53,6 +54,9 @@ def choose_jobs(
         if arguments.external and not arguments.allow_seen:
             check_unseen(system, (job.tlp for job in jobs))
         found += jobs
+    if arguments.submission:
+        without = Grid.of(job.tlp for job in found if not file_of(job.tlp, job.split)).tlps
+        lines += [f"not in XTREME, so not in the submission: {_names(without)}"] if without else []
     return found, lines
 
 

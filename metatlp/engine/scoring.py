@@ -1,7 +1,7 @@
 """Scores of several systems on test files: every example of a file, each file whole on one rank.
 
-Knows models and encoded splits; knows no table. Resamples are a function of the seed, the TLP and
-the split, so they are the same for every system, on any number of ranks.
+Knows models and encoded splits; knows no table. Resamples are a function of the seed and the file,
+so they are the same for every system, on any number of ranks.
 R: resamples.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from metatlp.data.records import Source
-from metatlp.data.submission import check_aligned, text_of
+from metatlp.data.submission import check_aligned, file_of, text_of
 from metatlp.engine.bootstrap import Sample, sampled
 from metatlp.engine.eval_args import EvaluateArguments
 from metatlp.engine.evaluation import EvalSplit, predict_split
@@ -107,7 +107,8 @@ def load_work(
                 ]
     with placement.together():
         for work in found if arguments.submission else ():
-            check_aligned(work.job.tlp, work.job.split, work.data.encoded.counts)
+            if file_of(work.job.tlp, work.job.split):
+                check_aligned(work.job.tlp, work.job.split, work.data.encoded.counts)
     return found
 
 
@@ -163,7 +164,7 @@ def score_piece(
     terms = task.terms(job.tlp, encoded, predictions, examples)
     assert {len(part) for part in terms.values()} == {len(examples)}, job
     seconds = elapsed()
-    seed = derive_seed(arguments.seed, "bootstrap", str(job.tlp), job.split)
+    seed = resamples_seed(arguments.seed, job, len(examples))
     return Scored(
         examples=len(examples),
         tokens=int(encoded.tokens.sum()),
@@ -171,6 +172,16 @@ def score_piece(
         submission=text_of(examples, answers) if arguments.submission else None,
         seconds=seconds,
     )
+
+
+def resamples_seed(seed: int, job: Job, num_examples: int) -> int:
+    """The same for all systems, and for files of a task that have as many examples.
+
+    Such files are translations of one another (XNLI, PAWS-X, XQuAD): their scores rise and fall
+    with the same examples, and so the mean over them has to be resampled. For files that are not,
+    row i of one has nothing to do with row i of the other, and sharing the draws changes nothing.
+    """
+    return derive_seed(seed, "bootstrap", job.tlp.task, job.split, num_examples)
 
 
 def check_read(

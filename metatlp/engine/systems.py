@@ -14,6 +14,7 @@ from metatlp.engine.models import find_models
 from metatlp.engine.provenance import Provenance, read
 from metatlp.errors import InputError
 from metatlp.grid import TLP
+from metatlp.tasks import TASKS
 from metatlp.tasks.task import Limits
 
 TRAINED = "trained"
@@ -79,13 +80,15 @@ def find_systems(text: str) -> list[System]:
         name, path = _named(entry.strip())
         models = find_models(path)
         before = found.get(name, System(name, {}, {}))
-        for task in models.keys() & before.models.keys():
+        twice = [task for task in TASKS if task in models and task in before.models]
+        if twice:
             raise InputError(
-                f"--model {entry}: '{name}' has a model for '{task}' already, in "
-                f"{before.models[task]}; give one another name, as NAME={path}"
+                f"--model {entry}: '{name}' has a model for '{twice[0]}' already, in "
+                f"{before.models[twice[0]]}; give one another name, as NAME={path}"
             )
-        provenance = {task: read(folder) for task, folder in models.items()}
-        found[name] = System(name, {**before.models, **models}, {**before.provenance, **provenance})
+        folders = {**before.models, **models}
+        folders = {task: folders[task] for task in TASKS if task in folders}
+        found[name] = System(name, folders, {task: read(f) for task, f in folders.items()})
     return list(found.values())
 
 
@@ -94,7 +97,7 @@ def _named(entry: str) -> tuple[str, str]:
     # A path may have an = of its own.
     if not equals or "/" in name:
         name, path = "", entry
-    if not path or (equals and not name and entry.startswith("=")):
+    if not path or entry.startswith("="):
         raise InputError(f"--model: cannot read '{entry}'; write PATH or NAME=PATH")
     folder = Path(path).absolute()
     own = folder.parent if folder.name == "models" else folder
