@@ -39,7 +39,7 @@ from metatlp.engine.init_from import init_defaults, init_folder, starting_point
 from metatlp.engine.opening import open_run
 from metatlp.engine.placement import start
 from metatlp.engine.presets import DEMO_FINETUNE, values_of
-from metatlp.engine.run_log import RunLog
+from metatlp.engine.run_log import RunLog, start_tracker
 from metatlp.engine.signals import StopRequest
 from metatlp.engine.supervised_args import FinetuneArguments, FinetuneOutputArguments
 from metatlp.report.finetuning import write_results
@@ -50,8 +50,8 @@ ARGUMENTS = (EncodingArguments, FinetuneArguments, FinetuneOutputArguments)
 def main(argv: Sequence[str]) -> int:
     data, flags, run = parse_flags(ARGUMENTS, init_defaults, __doc__.splitlines()[0], argv)
     with StopRequest("stopped before the first update; there was nothing to save") as stop:
-        placement = start("none", run.output_dir)
-        log = RunLog(Path(run.output_dir), placement)
+        placement = start(run.report_to, run.output_dir)
+        log = RunLog(Path(run.output_dir), placement, marks=["args.json"])
         call = Call(data, flags, run, placement, log, stop)
         lines = demo_lines(
             data, flags, values_of(DEMO_FINETUNE, data, flags, run), "defaults of the demo"
@@ -65,6 +65,9 @@ def main(argv: Sequence[str]) -> int:
         show(call, tlps)
         if run.dry_run:
             return 0
+        with placement.together():
+            log.take_up(0)
+            start_tracker(placement, run.report_to, call.resolved())
         for tlp in tlps:
             loaded = load_tlp(call, tlp)
             for training in trainings_of(call, tlp):
@@ -79,6 +82,7 @@ def main(argv: Sequence[str]) -> int:
                 choose(call, training, loaded)
         with placement.together():
             write_results(log, call.resolved(), results(call, tlps))
+            log.close()
     return 0
 
 

@@ -178,7 +178,7 @@ def build(
 def train(training: Training) -> bool:
     """The outer loop of Algorithm 1. False if a signal stopped it after one of its steps."""
     state, run = training.state, training.run
-    training.stop.after_step()
+    training.stop.after_step(training.placement.gather)
     while state.step < training.num_steps:
         lr = linear_decay(training.meta.inner_lr, state.step, training.num_steps)
         # After the save, so that a run that goes on from there makes them up.

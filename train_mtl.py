@@ -17,11 +17,10 @@ sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__)
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from metatlp.data.schedule import Member, Schedule, drawn_plan, shuffled_plan
-from metatlp.data.streams import BatchStream
 from metatlp.engine.args import resolved_flags
 from metatlp.engine.averaging import mean_of_checkpoints
 from metatlp.engine.build import data_record, head_specs
@@ -41,6 +40,7 @@ from metatlp.engine.run_log import RunLog, start_tracker
 from metatlp.engine.signals import StopRequest
 from metatlp.engine.supervised import Supervised, TrainSettings, resume, take_result, train
 from metatlp.engine.supervised_args import MtlArguments, MtlOutputArguments
+from metatlp.grid import TLP
 from metatlp.model.multitask import build_model
 from metatlp.sampling import build_sampler
 from metatlp.tasks.task import Padding
@@ -87,28 +87,32 @@ def resolved(
 def plan(data: DataArguments, mtl: MtlArguments, grid_data: GridData) -> tuple[Schedule, list[str]]:
     """The batch of every update, and lines that show the grid."""
     sizes, splits = data.batch_sizes(), grid_data.train
-    streams = {
-        tlp: BatchStream(split, tlp, sizes[tlp.task], mtl.seed) for tlp, split in splits.items()
-    }
+
+    def member(tlps: Iterable[TLP], task: str) -> Member:
+        own = {tlp: splits[tlp] for tlp in tlps}
+        return Member.of(own, sizes[task], mtl.seed, data.batch_order)
+
+    single = {tlp: member([tlp], tlp.task) for tlp in splits}
+    members = list(single.values())
     if mtl.sampler == "concat":
-        groups = [{t: splits[t] for t in splits if t.task == task} for task in grid_data.grid.tasks]
-    else:
-        groups = [{tlp: split} for tlp, split in splits.items()]
-    members = [Member.of(group, sizes[next(iter(group)).task], mtl.seed) for group in groups]
-    batches = [member.stream.batches_per_epoch for member in members]
-    examples: list[float] = [split.num_examples for split in splits.values()]
+        tasks = grid_data.grid.tasks
+        members = [member((tlp for tlp in splits if tlp.task == task), task) for task in tasks]
+    batches = [one.stream.batches_per_epoch for one in members]
     num_updates = max(1, int(mtl.epochs * sum(batches)))
     if mtl.match_updates is not None:
         num_updates = inner_steps_of(mtl.match_updates)
     num_updates = min(num_updates, mtl.max_updates or num_updates)
     if mtl.sampler == "concat":
+        drawn = shuffled_plan(batches, num_updates, mtl.seed)
         rows = [split.num_rows for split in splits.values()]
         probs = [n / sum(rows) for n in rows]
-        schedule = Schedule(members, shuffled_plan(batches, num_updates, mtl.seed))
     else:
+        examples: list[float] = [split.num_examples for split in splits.values()]
         sampler = build_sampler(mtl.sampler, examples, seed=mtl.seed, tau=mtl.temperature)
+        drawn = drawn_plan(sampler, len(members), num_updates)
         probs = list(sampler.probs())
-        schedule = Schedule(members, drawn_plan(sampler, len(members), num_updates))
+    schedule = Schedule(members, drawn)
+    streams = {tlp: one.stream for tlp, one in single.items()}
     return schedule, [*grid_lines(grid_data, streams, probs), mtl_line(mtl, sum(batches), schedule)]
 
 

@@ -40,17 +40,23 @@ class Member:
     stream: BatchStream
 
     @classmethod
-    def of(cls, splits: Mapping[TLP, EncodedSplit], batch_size: int, seed: int) -> Member:
+    def of(
+        cls,
+        splits: Mapping[TLP, EncodedSplit],
+        batch_size: int,
+        seed: int,
+        order: str = "epochs",
+    ) -> Member:
         """A member of the TLPs of one task.
 
         Args:
-            batch_size: rows per batch. seed: of the batches' order.
+            batch_size, seed, order: as BatchStream's.
         """
         task = next(iter(splits)).task
         assert all(tlp.task == task for tlp in splits)
         joined = TLP(task, "+".join(tlp.lang for tlp in splits))
         rows = Concatenation(splits)
-        return cls(task, str(joined), rows, BatchStream(rows, joined, batch_size, seed))
+        return cls(task, str(joined), rows, BatchStream(rows, joined, batch_size, seed, order))
 
 
 @dataclass(frozen=True)

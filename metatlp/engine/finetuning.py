@@ -247,7 +247,8 @@ def train_one(call: Call, training: Training, rate: float, loaded: Loaded) -> bo
     call.stop.at_once(
         "stopped between two trainings; go on with the same command and --resume auto"
     )
-    log = RunLog(folder, placement, unit="update")
+    name = folder.relative_to(call.folder)
+    log = RunLog(folder, placement, unit="update", prefix=f"{name}/")
     with placement.together():
         log.check_folder(call.run.resume)
         log.open(training.arguments(call, repr(rate)))
@@ -313,7 +314,7 @@ def train_one(call: Call, training: Training, rate: float, loaded: Loaded) -> bo
         log.write_json("result.json", result)
         if placement.is_main:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        log.close()
+        log.close_bar()
     return True
 
 

@@ -11,7 +11,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,11 +28,21 @@ _PACKAGES = ("metatlp", "torch", "transformers", "accelerate", "datasets", "toke
 class RunLog:
     """The run directory's records. Only the main process writes and prints."""
 
-    def __init__(self, folder: Path, placement: Placement, unit: str = "meta step"):
+    def __init__(
+        self,
+        folder: Path,
+        placement: Placement,
+        unit: str = "meta step",
+        prefix: str = "",
+        marks: Sequence[str] = ("metrics.jsonl", "checkpoints"),
+    ):
         """
         Args:
             unit: what the progress bar counts.
+            marks: what a folder that holds a run has, one of them.
+            prefix: of the names of what a tracker gets, where several runs share one.
         """
+        self.prefix, self.marks = prefix, marks
         self.folder, self.placement, self.unit = folder, placement, unit
         self.metrics = folder / "metrics.jsonl"
         # JSON files that wait for `take_up`, where a run goes on; None: none need to wait.
@@ -60,7 +70,7 @@ class RunLog:
             InputError: the folder holds another run than the one to resume.
         """
         checkpoints = self.folder / "checkpoints"
-        goes_on = self.metrics.exists() or checkpoints.exists()
+        goes_on = any((self.folder / name).exists() for name in self.marks)
         own = resume == "auto" or (
             resume is not None and Path(resume).resolve().parent == checkpoints.resolve()
         )
@@ -159,7 +169,8 @@ class RunLog:
     def track(self, step: int, values: dict[str, float]) -> None:
         """Send numbers to the tracker of --report-to, if there is one; fails as `record` does."""
         with self._noting_failure(), _tracking():
-            self.placement.accelerator.log(values, step=step)
+            named = {self.prefix + name: value for name, value in values.items()}
+            self.placement.accelerator.log(named, step=step)
 
     @contextmanager
     def _noting_failure(self) -> Iterator[None]:
@@ -187,6 +198,10 @@ class RunLog:
         with _tracking():
             for tracker in self.placement.accelerator.trackers:
                 tracker.finish()
+        self.close_bar()
+
+    def close_bar(self) -> None:
+        """End the progress bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -40,10 +41,28 @@ class StopRequest:
         self._since = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
-    def after_step(self) -> None:
-        """From here on a signal is only noted in `received`. Raises Stopped if one came before."""
-        self._raise_if_received()
-        self._outcome = None
+    def after_step(self, gather: Callable[[list[Any]], list[Any]]) -> None:
+        """From here on a signal is only noted in `received`. Every rank takes part.
+
+        Args:
+            gather: the items of all ranks. A rank that a signal ended before it came here has left,
+                and gathering fails.
+
+        Raises:
+            Stopped: on every rank, if a signal came before on one.
+        """
+        outcome, self._outcome = self._outcome, None
+        names = [self.received]
+        try:
+            names = gather(names)
+        except RuntimeError:
+            # Signals are for all ranks: this one's has come while it waited.
+            if self.received is None:
+                raise
+            names = [self.received]
+        first = next((name for name in names if name is not None), None)
+        if first is not None:
+            raise Stopped(f"{first}: {outcome}")
 
     def at_once(self, outcome: str) -> None:
         """From here on a signal raises Stopped; one that was noted does so now."""

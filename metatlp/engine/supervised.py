@@ -114,7 +114,7 @@ class Supervised:
 def train(run: Supervised) -> bool:
     """All updates, and the last dev evaluation. False if a signal stopped it before."""
     settings, schedule = run.settings, run.loader.schedule
-    run.stop.after_step()
+    run.stop.after_step(run.placement.gather)
     run._elapsed = timed()
     while run.update < run.num_updates:
         # After the save, so that a run that goes on from there makes them up.

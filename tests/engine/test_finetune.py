@@ -125,6 +125,14 @@ def test_zero_shots_are_the_scores_of_the_start(fork, flags, meta, tmp_path):
     assert run.wait() == 2 and "has no head for pa_en" in run.err
 
 
+def test_a_folder_that_holds_a_call_is_not_taken(call, fork):
+    folder, _, flags = call
+    before = without_times(folder)
+    run = fork([*flags, "--output-dir", str(folder)], SCRIPT)
+    assert run.wait() == 2 and "holds a run; go on with --resume auto" in run.err
+    assert without_times(folder) == before
+
+
 def test_killed_in_the_second_rate_it_goes_on_bit_for_bit(call, fork, tmp_path):
     whole, _, flags = call
     folder = tmp_path / "run"
@@ -148,5 +156,6 @@ def test_killed_in_the_second_rate_it_goes_on_bit_for_bit(call, fork, tmp_path):
     assert third.wait() == 0, third.err[-3000:]
     assert "(2 seeds)" in (folder / "results.md").read_text()
     assert (folder / "pos_hi/shots_5/seed_0/result.json").stat().st_mtime_ns == before
+    assert len(json.loads((folder / "args.json").read_text())["earlier_starts"]) == 2
     fourth = fork([*flags, *more, "--output-dir", str(folder), "--updates", "7"], SCRIPT)
     assert fourth.wait() == 2 and "was made with --updates 6, not 7" in fourth.err

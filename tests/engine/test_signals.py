@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from metatlp.engine.signals import Stopped, StopRequest
+
 ROOT = Path(__file__).resolve().parents[2]
 MANY = 400  # meta steps: far more than are made before a signal arrives
 BOTH = [signal.SIGTERM, signal.SIGINT]
@@ -194,3 +196,30 @@ def running(pid: int) -> bool:
     return Path(f"/proc/{pid}/cmdline").exists() and b"train_meta.py" in (
         Path(f"/proc/{pid}/cmdline").read_bytes()
     )
+
+
+def test_all_ranks_stop_if_one_was_asked_to_before_the_first_step():
+    """Whether the others hear it, or find that the rank has left."""
+
+    def heard(names):
+        return [*names, "SIGTERM"]
+
+    def left(names):
+        signal.raise_signal(signal.SIGINT)
+        raise RuntimeError("connection closed by peer")
+
+    def broken(names):
+        raise RuntimeError("connection closed by peer")
+
+    for gather, name in ((heard, "SIGTERM"), (left, "SIGINT")):
+        with (
+            StopRequest("nothing to save") as stop,
+            pytest.raises(Stopped, match=f"{name}: nothing to save"),
+        ):
+            stop.after_step(gather)
+    with StopRequest("nothing to save") as stop, pytest.raises(RuntimeError, match="closed"):
+        stop.after_step(broken)
+    with StopRequest("nothing to save") as stop:
+        stop.after_step(lambda names: [*names, None])
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.received == "SIGTERM"

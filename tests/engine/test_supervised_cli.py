@@ -27,7 +27,7 @@ FINETUNE = (EncodingArguments, FinetuneArguments, FinetuneOutputArguments)
 # Every flag with its default and choices. A new flag needs a row here, a line in the script's page
 # under docs/, and help with the paper's symbol and the unit.
 ENCODING = {
-    "--data": (None, ("folder", "hub", "own", "demo")),
+    "--data": (None, ("folder", "hub", "demo", "own")),
     "--data-dir": (None, None),
     "--own-data": (None, None),
     "--demo-seed": (None, None),
