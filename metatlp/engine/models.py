@@ -46,7 +46,7 @@ def export_models(
                 tokenizer.save_pretrained(path)
                 own.write(path)
                 (path / "README.md").write_text(cards[task], encoding="utf-8")
-            if folder.exists():
+            if folder.is_dir():
                 folder.rename(unfinished.parent / "before")
     except Exception as error:
         # A full disk is an error of safetensors' own, and a plain Exception of tokenizers.

@@ -121,7 +121,8 @@ def test_zero_shots_are_the_scores_of_the_start(fork, flags, meta, tmp_path):
     (result,) = results(tmp_path / "zero")
     lines = [json.loads(line) for line in (meta / "metrics.jsonl").read_text().splitlines()]
     assert result["scores"]["dev"] == lines[-1]["dev"]["pos_hi"]
-    run = fork([*flags, "--tlp", "pa_en", "--shots", "0"], SCRIPT)
+    more = ["--output-dir", str(tmp_path / "none")]
+    run = fork([*flags, "--tlp", "pa_en", "--shots", "0", *more], SCRIPT)
     assert run.wait() == 2 and "has no head for pa_en" in run.err
 
 
