@@ -30,8 +30,9 @@ TYPES = (SourceArguments, EvaluateArguments)
 # Every flag with its default and choices. A new flag needs a row here, a line in
 # docs/evaluate_zeroshot.md, and help with the unit.
 FLAGS = {
-    "--data": (None, ("folder", "hub", "demo")),
+    "--data": (None, ("folder", "hub", "demo", "own")),
     "--data-dir": (None, None),
+    "--own-data": (None, None),
     "--demo-seed": (None, None),
     "--demo-scale": (None, None),
     "--demo-label-noise": (None, None),
