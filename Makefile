@@ -21,7 +21,7 @@ test-gpu:
 # Some fifteen minutes on two cores, most of them in the three runs of demo_scores.py. The operations
 # on a vector that any machine holds; benchmarks/README.md has the run at the size of real encoders.
 bench:
-	@set -e; for script in benchmarks/bench_meta_step.py benchmarks/bench_rewards.py benchmarks/demo_*.py \
+	@set -e; for script in benchmarks/bench_meta_step.py benchmarks/bench_rewards.py benchmarks/bench_evaluate.py benchmarks/demo_*.py \
 		"benchmarks/bench_kernels.py --parameters 20000000"; do \
 		echo "== $$script"; python $$script; done
 
@@ -43,6 +43,13 @@ smoke-runs:
 		--output-dir $(SMOKE)/seed-0 --resume auto
 	python train_meta.py --sampler multidds --dev-tlps task:pos --dds-every 1 $(RUN) \
 		--demo-scale 0.0004 --batch-size 1 --output-dir $(SMOKE)/multidds
+	python train_mtl.py --selection task:pos,pa --max-updates 3 --average-last 1 --eval-examples 4 \
+		--batch-size 4 $(TINY) --output-dir $(SMOKE)/mtl
+	accelerate launch finetune.py --tlp pos_hi --init-from $(SMOKE)/mtl --updates 2 --eval-examples 4 \
+		$(TINY) --output-dir $(SMOKE)/finetune
+	python evaluate_zeroshot.py --model $(SMOKE)/mtl,$(SMOKE)/mtl/averaged --tlps pos_et,pa_ja \
+		--eval-examples 4 --bootstrap 10 $(TINY) --output-dir $(SMOKE)/scores
+	python -m metatlp.export --run $(SMOKE)/multidds/checkpoints/step_000002 --output-dir $(SMOKE)/exported
 	python -m metatlp.report.sampler --run $(SMOKE)/multidds
 	python -m metatlp.report.affinity --checkpoint $(SMOKE)/multidds/checkpoints/step_000002 \
 		--dev-batches 2
@@ -55,5 +62,6 @@ smoke-parts:
 	python benchmarks/bench_kernels.py --quick
 	python benchmarks/bench_meta_step.py --quick --breakdown $(TINY)
 	python benchmarks/bench_rewards.py --quick $(TINY)
+	python benchmarks/bench_evaluate.py --quick $(TINY)
 	python benchmarks/demo_noise.py --seeds 0 --scale 0.0002 --reward-batches 2 --dds-every 1 -- \
 		--max-meta-steps 2 --batch-size 4 --eval-examples 4
