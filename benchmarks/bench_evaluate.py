@@ -250,8 +250,8 @@ def measured(bench: Bench, tlp: TLP, repeats: int) -> dict[str, Any]:
 def markdown(results: Mapping[str, Any]) -> str:
     facts = [f"{name}: {value}" for name, value in results["machine"].items()]
     facts += [
-        f"batches of at most {results['batch_size']} rows; {results['rounds']} rounds, by turns; only the "
-        "predicting, without reading, decoding and scoring",
+        f"batches of at most {results['batch_size']} rows; {results['rounds']} rounds, by turns; "
+        "only the predicting, without reading, decoding and scoring",
         "tokens: those the plain loop pads to, by those there are; more than this could only come "
         "of attention, whose work grows with their square",
         f"answers of the first {CHECKED} examples are the same in float64; in the measured "
