@@ -3,8 +3,9 @@
     python benchmarks/bench_evaluate.py --data-dir DATA --model ENCODER --output RESULTS.md
 
 Ours puts rows of like length into a batch; the plain loop takes the file's order and pads every row
-to the longest input (--max-length). Both use the same model, batch size and decoding, and run by
-turns. No times are reported unless both answer alike in float64, where padding changes nothing.
+to the longest input (--max-length). Both use the same model, most rows per batch and decoding, and
+run by turns. On a CPU, where ours also bounds the tokens of a batch, a plain loop with that bound
+runs too. No times are reported unless all answer alike in float64, where padding changes nothing.
 Without --data-dir or --data hub it measures the demo. The heads are random: speed does not ask
 what they say.
 T: tokens.
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,7 @@ from metatlp.engine.build import head_specs
 from metatlp.engine.command_line import parse_flags, run_script
 from metatlp.engine.data_args import EncodingArguments
 from metatlp.engine.demo import build_demo
-from metatlp.engine.evaluation import Autocast, EvalSplit, predict_split
+from metatlp.engine.evaluation import CPU_TOKENS, Autocast, EvalSplit, predict_split
 from metatlp.engine.flags import at_least, flag
 from metatlp.engine.grid_data import load_scored, open_source
 from metatlp.engine.placement import Placement
@@ -45,7 +47,7 @@ from metatlp.tasks import TASKS
 from metatlp.tasks.task import IGNORED, Padding, model_inputs
 
 QUICK = {"tlps": "pos_en,pa_en", "examples": 8, "repeats": 1, "eval_batch_size": 4}
-OURS, PLAIN = "in buckets", "plain loop"
+OURS, PLAIN, SMALL = "in buckets", "plain loop", "plain, small batches"
 CHECKED = 128  # examples of each TLP that are answered in float64
 
 
@@ -107,19 +109,26 @@ class Bench:
             autocast or self.autocast,
         )
 
-    def plain(self, tlp: TLP, autocast: Autocast | None = None) -> list:
+    def plain(self, tlp: TLP, autocast: Autocast | None = None, small: bool = False) -> list:
         """Batches in the order of the file, padded to the longest input that there may be."""
         task, encoded = TASKS[tlp.task], self.splits[tlp].encoded
-        length = self.longest(tlp)
+        length, size = self.longest(tlp), self.batch_size
+        if small:
+            size = min(size, max(1, CPU_TOKENS // length))
         found: list = []
-        for begin in range(0, encoded.num_rows, self.batch_size):
-            rows = np.arange(begin, min(begin + self.batch_size, encoded.num_rows))
+        for begin in range(0, encoded.num_rows, size):
+            rows = np.arange(begin, min(begin + size, encoded.num_rows))
             batch = padded(task.collate(encoded, rows, self.padding), length, self.padding)
             batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
             with torch.no_grad(), (autocast or self.autocast)():
                 outputs = self.model(tlp.task, model_inputs(batch))
             found += task.predict(outputs, batch)
         return found
+
+    def ways(self) -> dict[str, Callable[..., list]]:
+        """Name -> from a TLP, and the forward pass's context, to predictions."""
+        small = {SMALL: partial(self.plain, small=True)} if self.device.type == "cpu" else {}
+        return {OURS: self.ours, PLAIN: self.plain} | small
 
     def longest(self, tlp: TLP) -> int:
         """Tokens of the longest input that there may be."""
@@ -180,19 +189,24 @@ def log_line(line: str) -> None:
 
 
 def check(bench: Bench, tlp: TLP) -> None:
-    """Both ways give the same answers in float64.
+    """All ways give the same answers in float64.
 
     Raises:
         InputError: they do not.
     """
     whole, bench.splits[tlp] = bench.splits[tlp], first_examples(bench.splits[tlp], CHECKED)
     bench.model.double()
-    one, two = (bench.answers(tlp, way(tlp, nullcontext)) for way in (bench.ours, bench.plain))
+    found = [bench.answers(tlp, way(tlp, nullcontext)) for way in bench.ways().values()]
     bench.model.float()
     bench.splits[tlp] = whole
-    differ = sum(a != b for a, b in zip(one, two, strict=True))
+    differ = num_different(found)
     if differ:
-        raise InputError(f"{tlp}: {differ} of {len(one)} answers differ, so no times")
+        raise InputError(f"{tlp}: {differ} of {len(found[0])} answers differ, so no times")
+
+
+def num_different(answers: Sequence[list]) -> int:
+    """Examples that not all ways answer alike."""
+    return sum(any(other != one for other in others) for one, *others in zip(*answers, strict=True))
 
 
 def first_examples(split: EvalSplit, number: int) -> EvalSplit:
@@ -208,7 +222,7 @@ def first_examples(split: EvalSplit, number: int) -> EvalSplit:
 
 def measured(bench: Bench, tlp: TLP, repeats: int) -> dict[str, Any]:
     """Seconds of every round, and how many answers differ in float32."""
-    ways: dict[str, Callable[[TLP], list]] = {OURS: bench.ours, PLAIN: bench.plain}
+    ways = bench.ways()
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for round_ in range(repeats):
         found = {}
@@ -225,23 +239,28 @@ def measured(bench: Bench, tlp: TLP, repeats: int) -> dict[str, Any]:
         "tokens_per_row": float(encoded.tokens.mean()),
         "longest": bench.longest(tlp),
         "seconds": seconds,
-        "ratios": [b / a for a, b in zip(seconds[OURS], seconds[PLAIN], strict=True)],
-        "differ": sum(a != b for a, b in zip(*answers, strict=True)),
+        "ratios": {
+            name: [b / a for a, b in zip(seconds[OURS], seconds[name], strict=True)]
+            for name in list(ways)[1:]
+        },
+        "differ": num_different(answers),
     }
 
 
 def markdown(results: Mapping[str, Any]) -> str:
     facts = [f"{name}: {value}" for name, value in results["machine"].items()]
     facts += [
-        f"batches of {results['batch_size']} rows; {results['rounds']} rounds, by turns; only the "
-        "predicting, without reading, decoding and scoring",
+        f"batches of at most {results['batch_size']} rows; {results['rounds']} rounds, by turns; "
+        "only the predicting, without reading, decoding and scoring",
         "tokens: those the plain loop pads to, by those there are; more than this could only come "
         "of attention, whose work grows with their square",
         f"answers of the first {CHECKED} examples are the same in float64; in the measured "
         "precision so many differ: "
         + ", ".join(f"{entry['tlp']} {entry['differ']}" for entry in results["measured"]),
     ]
-    head = ["TLP", "examples", "tokens per row", "tokens", OURS, PLAIN, "ratio p20, p50, p80"]
+    plain = list(results["measured"][0]["ratios"])
+    head = ["TLP", "examples", "tokens per row", "tokens", OURS, *plain]
+    head += [f"ratio to {name} (p20, p50, p80)" for name in plain]
     body = table(head, [row.split("|") for row in rows_of(results["measured"])])
     return page("Speed of evaluation", results["command"], facts, [("Examples per second", body)])
 
@@ -250,12 +269,13 @@ def rows_of(measured: Sequence[Mapping[str, Any]]) -> list[str]:
     """Cells joined by |."""
     rows = []
     for entry in measured:
-        speeds = (entry["examples"] / np.median(entry["seconds"][way]) for way in (OURS, PLAIN))
-        ratios = np.quantile(entry["ratios"], [0.2, 0.5, 0.8])
         cells = [entry["tlp"], f"{entry['examples']:,}", f"{entry['tokens_per_row']:.1f}"]
         cells.append(f"{entry['longest'] / entry['tokens_per_row']:.1f}")
+        speeds = (entry["examples"] / np.median(times) for times in entry["seconds"].values())
         cells += [f"{speed:,.1f}" for speed in speeds]
-        rows.append("|".join([*cells, ", ".join(f"{ratio:.1f}" for ratio in ratios)]))
+        for ratios in entry["ratios"].values():
+            cells.append(", ".join(f"{r:.1f}" for r in np.quantile(ratios, [0.2, 0.5, 0.8])))
+        rows.append("|".join(cells))
     return rows
 
 

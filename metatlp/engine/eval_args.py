@@ -35,7 +35,7 @@ class EvaluateArguments:
         "test",
         choices=SPLITS,
     )
-    eval_batch_size: int = flag("examples per batch", 64)
+    eval_batch_size: int = flag("most rows per batch", 64)
     eval_examples: int | None = flag("use only so many examples of every file, the first ones")
     bootstrap: int = flag("resamples of the examples for the confidence intervals", 1000)
     confidence: float = flag("probability of the intervals, above 0 and below 1", 0.95)

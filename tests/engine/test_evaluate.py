@@ -17,7 +17,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from metatlp.data.cache import encode_split
 from metatlp.data.xtreme import XtremeFolder
 from metatlp.engine.build import head_specs
-from metatlp.engine.evaluation import EvalSplit, predict_rows, predict_split
+from metatlp.engine.evaluation import EvalSplit, batches, predict_rows, predict_split
 from metatlp.engine.jobs import Job
 from metatlp.engine.models import export_models, load_task_model
 from metatlp.engine.placement import start as start_process
@@ -270,6 +270,15 @@ def test_predictions_come_back_in_row_order(grid_dir, models, tmp_path):
         (alone,) = predict_rows(model, "pos", encoded, np.array([i]), padding, place, nullcontext)
         assert tags.tolist() == alone.tolist()
     assert len({tuple(tags.tolist()) for tags in found}) > 6
+
+
+def test_batches_by_hand():
+    tokens = np.array([9, 2, 4, 2, 8, 3])
+    assert [b.tolist() for b in batches(tokens, 2)] == [[1, 3], [5, 2], [4, 0]]
+    assert [b.tolist() for b in batches(tokens, 9, 10)] == [[1, 3, 5], [2], [4], [0]]
+    assert [b.tolist() for b in batches(tokens, 2, 8)] == [[1, 3], [5, 2], [4], [0]]
+    assert [b.tolist() for b in batches(tokens, 9, 1)] == [[1], [3], [5], [2], [4], [0]]
+    assert list(batches(tokens[:0], 4, 4)) == []
 
 
 def test_translations_of_one_file_share_their_resamples():
