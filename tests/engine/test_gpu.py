@@ -1,4 +1,4 @@
-"""On a CUDA device: a run works, repeats itself bit for bit, and agrees with the CPU."""
+"""On a CUDA device: a run repeats itself bit for bit, and agrees with the CPU."""
 
 from __future__ import annotations
 
@@ -52,3 +52,28 @@ def test_a_gpu_and_the_cpu_agree(trained):
     # Other kernels, so other rounding, which AdamW turns into steps where a gradient is zero in
     # theory: 18 steps of at most 3e-5 in a few biases.
     assert (error / norm).sqrt() < 1e-4
+
+
+def test_ordinary_training_repeats_itself_and_is_evaluated(
+    launch, supervised_flags, grid_dir, tmp_path
+):
+    """train_mtl.py twice, finetune.py from it, and both scored."""
+    trained = []
+    for name in ("first", "again"):
+        flags = ["--max-updates", "6", "--lr", "1e-3", "--batch-parts", "2", "--reduce", "exact"]
+        flags += ["--output-dir", str(tmp_path / name), "--select", "best"]
+        done = launch("train_mtl.py", [*supervised_flags, *flags])
+        assert done.returncode == 0, done.stderr[-4000:]
+        trained.append(load_file(tmp_path / name / "models" / "pos" / "model.safetensors"))
+    assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
+    start = supervised_flags.index("--model")
+    flags = [*supervised_flags[:start], *supervised_flags[start + 2 :]]
+    flags += ["--init-from", str(tmp_path / "first"), "--tlp", "qa_en", "--updates", "4"]
+    done = launch("finetune.py", [*flags, "--lr", "1e-3", "--output-dir", str(tmp_path / "tuned")])
+    assert done.returncode == 0, done.stderr[-4000:]
+    models = f"mtl={tmp_path / 'first'},tuned={tmp_path / 'tuned/qa_en/seed_0'}"
+    flags = ["--data-dir", str(grid_dir), "--model", models, "--languages", "all"]
+    done = launch("evaluate_zeroshot.py", [*flags, "--output-dir", str(tmp_path / "scores")])
+    assert done.returncode == 0, done.stderr[-4000:]
+    scores = json.loads((tmp_path / "scores" / "scores.json").read_text())["scores"]
+    assert len(scores["mtl"]["test"]) == 10 and list(scores["tuned"]["test"]) == ["qa_en"]
