@@ -23,7 +23,7 @@ from typing import Any
 from metatlp.data.schedule import Member, Schedule, drawn_plan, shuffled_plan
 from metatlp.engine.args import resolved_flags
 from metatlp.engine.averaging import mean_of_checkpoints
-from metatlp.engine.build import data_record, head_specs
+from metatlp.engine.build import data_record, model_of
 from metatlp.engine.build_supervised import build_supervised, inner_steps_of, num_parts
 from metatlp.engine.command_line import parse_flags, run_script
 from metatlp.engine.compatibility import check_encoder
@@ -41,7 +41,6 @@ from metatlp.engine.signals import StopRequest
 from metatlp.engine.supervised import Supervised, TrainSettings, resume, take_result, train
 from metatlp.engine.supervised_args import MtlArguments, MtlOutputArguments
 from metatlp.grid import TLP
-from metatlp.model.multitask import build_model
 from metatlp.sampling import build_sampler
 from metatlp.tasks.task import Padding
 
@@ -132,15 +131,7 @@ def build(
     with placement.together():
         check_encoder(mtl.model, tokenizer, grid_data)
         log.write_json("data.json", data_record(grid_data))
-        model = build_model(
-            mtl.model,
-            head_specs(grid_data.grid.tasks),
-            seed=mtl.seed,
-            dropout=mtl.dropout,
-            attention=mtl.attention,
-            from_config=mtl.from_config,
-            gradient_checkpointing=mtl.gradient_checkpointing,
-        ).to(placement.device)
+        model = model_of(mtl, grid_data.grid.tasks, mtl.seed).to(placement.device)
         start_tracker(placement, run.report_to, flags)
     keep = max(run.keep, mtl.average_last)
     return build_supervised(

@@ -36,7 +36,7 @@ from metatlp.engine.data_args import EncodingArguments
 from metatlp.engine.demo import build_demo
 from metatlp.engine.evaluation import CPU_TOKENS, Autocast, EvalSplit, predict_split
 from metatlp.engine.flags import at_least, flag
-from metatlp.engine.grid_data import load_scored, open_source
+from metatlp.engine.grid_data import SplitLoader, open_source
 from metatlp.engine.placement import Placement
 from metatlp.engine.placement import start as start_process
 from metatlp.engine.presets import preset_defaults
@@ -80,16 +80,10 @@ class Bench:
             raise InputError("--model: name an encoder, a hub id or a folder")
         self.tlps = [TLP.parse(name.strip()) for name in arguments.tlps.split(",")]
         tokenizer = load_tokenizer(meta.model)
-        self.splits: dict[TLP, EvalSplit] = load_scored(
-            open_source(data, log_line),
-            self.tlps,
-            arguments.split,
-            tokenizer,
-            data.limits(),
-            data.cache_folder,
-            arguments.examples,
-            placement,
-            log_line,
+        place = (data.cache_folder, placement, log_line)
+        loader = SplitLoader(open_source(data, log_line), data.limits(), tokenizer, *place)
+        self.splits: dict[TLP, EvalSplit] = loader.scored(
+            self.tlps, arguments.split, arguments.examples
         )
         self.padding, self.limits = Padding.of(tokenizer), data.limits()
         self.batch_size, self.device = arguments.eval_batch_size, placement.device

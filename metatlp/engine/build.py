@@ -11,6 +11,7 @@ from metatlp.data.streams import BatchStream
 from metatlp.engine.args import MetaArguments
 from metatlp.engine.cost import Cost
 from metatlp.engine.data_args import DataArguments
+from metatlp.engine.encoder_args import EncoderArguments
 from metatlp.engine.grid_data import GridData
 from metatlp.engine.inner import InnerConfig, InnerLoop, InnerState
 from metatlp.engine.overview import (
@@ -143,17 +144,8 @@ def build_strategy(
     Raises:
         InputError: the model cannot be had.
     """
-    assert meta.model is not None
     with placement.together():
-        model = build_model(
-            meta.model,
-            heads(grid_data),
-            seed=meta.seed,
-            dropout=meta.dropout,
-            attention=meta.attention,
-            from_config=meta.from_config,
-            gradient_checkpointing=meta.gradient_checkpointing,
-        ).to(placement.device)
+        model = model_of(meta, grid_data.grid.tasks, meta.seed).to(placement.device)
     arena, inner = Arena(model.named_uses()), inner_config(meta)
     state = InnerState.zeros(arena)
     autocast = placement.accelerator.autocast
@@ -173,6 +165,36 @@ def build_strategy(
 
 def heads(grid_data: GridData) -> dict[str, HeadSpec]:
     return head_specs(grid_data.grid.tasks)
+
+
+def model_of(
+    arguments: EncoderArguments,
+    tasks: Collection[str],
+    seed: int,
+    begins_with: str | None = None,
+    from_config: bool | None = None,
+) -> MultiTaskModel:
+    """The model that the flags of the encoder ask for.
+
+    Args:
+        tasks: whose heads it has.
+        seed: of new heads.
+        begins_with, from_config: in the place of --model and --from-config.
+
+    Raises:
+        InputError: it cannot be had.
+    """
+    name = begins_with or arguments.model
+    assert name is not None
+    return build_model(
+        name,
+        head_specs(tasks),
+        seed=seed,
+        dropout=arguments.dropout,
+        attention=arguments.attention,
+        from_config=arguments.from_config if from_config is None else from_config,
+        gradient_checkpointing=arguments.gradient_checkpointing,
+    )
 
 
 def head_specs(tasks: Collection[str]) -> dict[str, HeadSpec]:

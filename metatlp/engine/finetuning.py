@@ -31,7 +31,7 @@ from metatlp.engine.build_supervised import build_supervised, free_flags, num_pa
 from metatlp.engine.compatibility import check_rows
 from metatlp.engine.data_args import EncodingArguments
 from metatlp.engine.evaluation import EvalSplit, Evaluator
-from metatlp.engine.grid_data import load_encoded, load_scored, source_grid
+from metatlp.engine.grid_data import SplitLoader, source_grid
 from metatlp.engine.init_from import StartingPoint
 from metatlp.engine.models import export_models, load_task_model
 from metatlp.engine.overview import count_lines
@@ -161,33 +161,28 @@ def trainings_of(call: Call, tlp: TLP) -> Iterator[Training]:
 
 def load_tlp(call: Call, tlp: TLP) -> Loaded:
     """Read and encode the TLP's files, or find them in the cache."""
-    placement, limits = call.placement, call.data.limits()
+    limits, limit = call.data.limits(), call.run.eval_examples
     # Of what is scored nothing is left out, whatever is of what trains.
     whole = dataclasses.replace(limits, long_inputs="keep")
-    cache, say = call.data.cache_folder, call.log.say_here
-    train_splits = load_encoded(
-        call.source, [tlp], "train", call.tokenizer, limits, cache, call.data.max_examples,
-        placement, say,
-    )  # fmt: skip
-    scored: dict[str, dict[TLP, EvalSplit]] = {}
-    for split in ("dev", *TEST_SPLITS):
-        tlps = [tlp] if tlp in call.source.tlps(split) else []
-        limit = call.run.eval_examples
-        scored[split] = load_scored(
-            call.source, tlps, split, call.tokenizer, whole, cache, limit, placement, say
-        )
-    test = {split: scored[split][tlp] for split in TEST_SPLITS if scored[split]}
-    everything = {"train": train_splits[tlp]}
-    everything |= {split: found[tlp].encoded for split, found in scored.items() if found}
-    with placement.together():
+    place = (call.tokenizer, call.data.cache_folder, call.placement, call.log.say_here)
+    with call.placement.together():
+        trains = SplitLoader(call.source, limits, *place)
+        everything = {"train": trains.encoded([tlp], "train", call.data.max_examples)[tlp]}
+        scores, scored = SplitLoader(call.source, whole, *place), {}
+        for split in ("dev", *TEST_SPLITS):
+            if tlp in call.source.tlps(split):
+                scored[split] = scores.scored([tlp], split, limit)[tlp]
+                everything[split] = scored[split].encoded
         for encoded in everything.values():
             check_rows(call.origin.folder(tlp.task), call.tokenizer, tlp, encoded)
     counts = {split: {str(tlp): encoded.counts} for split, encoded in everything.items()}
     for line in count_lines(counts):
         call.log.say(line)
+    test = {split: scored[split] for split in TEST_SPLITS if split in scored}
     if not test:
         call.log.say(f"{tlp} has no test data: only dev scores are reported")
-    return Loaded(train_splits[tlp], scored["dev"], test)
+    dev = {tlp: scored["dev"]} if "dev" in scored else {}
+    return Loaded(everything["train"], dev, test)
 
 
 def finished(call: Call, training: Training, loaded: Loaded) -> bool:

@@ -119,20 +119,18 @@ def load_grid(
         missing = _missing(source, arguments)
         with_dev = set(source.tlps("dev"))
         targets = _targets(with_dev, whole_grid, grid, dev_tlps) if dev_tlps else Grid(())
-        encoder = _Encoder(
+        loader = SplitLoader(
             source, arguments.limits(), tokenizer, arguments.cache_folder, placement, log
         )
-        loaded = GridData(source, grid, {}, {}, encoder.cache_dir, missing)
-        train = encoder.encode(grid.tlps, "train", arguments.max_examples)
+        loaded = GridData(source, grid, {}, {}, loader.cache_dir, missing)
+        train = loader.encoded(grid.tlps, "train", arguments.max_examples)
         scored = [tlp for tlp in grid.tlps if tlp in with_dev]
-        dev = encoder.encode(scored, "dev", eval_examples)
+        dev = loader.scored(scored, "dev", eval_examples)
         # Not cut to --eval-examples, which may change when a run goes on.
-        rewarding = encoder.encode(targets.tlps, "dev", arguments.max_examples)
+        rewarding = loader.encoded(targets.tlps, "dev", arguments.max_examples)
         loaded.reward_dev.update(rewarding)
         loaded.train.update({tlp: train[tlp] for tlp in grid.tlps})
-        loaded.dev.update(
-            {tlp: scored_split(source, tlp, dev[tlp], eval_examples, "dev") for tlp in dev}
-        )
+        loaded.dev.update(dev)
     except InputError as met:
         error = met
     placement.agree(error)
@@ -157,65 +155,11 @@ def load_dev(
         source = open_source(arguments, log)
         grid = source_grid(source, arguments.train_languages)
         tlps = select_dev(source.tlps("dev"), grid, dev_tlps).tlps
-        encoder = _Encoder(
+        loader = SplitLoader(
             source, arguments.limits(), tokenizer, arguments.cache_folder, placement, log
         )
-        found = encoder.encode(tlps, "dev", arguments.max_examples)
+        found = loader.encoded(tlps, "dev", arguments.max_examples)
     return found
-
-
-def load_encoded(
-    source: Source,
-    tlps: Iterable[TLP],
-    split: str,
-    tokenizer: Any,
-    limits: Limits,
-    cache_dir: Path,
-    max_examples: int | None,
-    placement: Placement,
-    log: Callable[[str], None],
-) -> dict[TLP, EncodedSplit]:
-    """The encoded splits of these TLPs. Every rank takes part.
-
-    Args:
-        max_examples: only the first so many of each file; None: all.
-
-    Raises:
-        InputError: on every rank, a TLP lacks the split, or a file of it is bad.
-    """
-    found: dict[TLP, EncodedSplit] = {}
-    with placement.together():
-        encoder = _Encoder(source, limits, tokenizer, cache_dir, placement, log)
-        found = encoder.encode(tlps, split, max_examples)
-    return found
-
-
-def load_scored(
-    source: Source,
-    tlps: Iterable[TLP],
-    split: str,
-    tokenizer: Any,
-    limits: Limits,
-    cache_dir: Path,
-    max_examples: int | None,
-    placement: Placement,
-    log: Callable[[str], None],
-) -> dict[TLP, EvalSplit]:
-    """The same, to be scored: with a way to read their examples. Every rank takes part.
-
-    Args:
-        split: `dev`, `test`, or `xquad` for QA's second test set.
-    """
-    encoded = load_encoded(
-        source, tlps, split, tokenizer, limits, cache_dir, max_examples, placement, log
-    )
-    return {t: scored_split(source, t, encoded[t], max_examples, split) for t in encoded}
-
-
-def scored_split(
-    source: Source, tlp: TLP, encoded: EncodedSplit, max_examples: int | None, split: str
-) -> EvalSplit:
-    return EvalSplit(encoded, lambda: source.read(tlp, split).examples[:max_examples])
 
 
 def _missing(source: Source, arguments: DataArguments) -> Grid:
@@ -235,8 +179,11 @@ def _targets(with_dev: Iterable[TLP], whole_grid: Grid, grid: Grid, dev_tlps: st
     return targets
 
 
-class _Encoder:
-    """Encodes splits of one source with one tokenizer, or finds them in the cache."""
+class SplitLoader:
+    """Encodes splits of one source with one tokenizer, or finds them in the cache.
+
+    What is wrong with a file is raised on the rank that meets it: call within `together()`.
+    """
 
     def __init__(
         self,
@@ -247,12 +194,24 @@ class _Encoder:
         placement: Placement,
         log: Callable[[str], None],
     ):
+        """
+        Args:
+            log: takes one line about each damaged file of the cache.
+        """
         self.source, self.tokenizer, self.log = source, tokenizer, log
         self.limits, self.cache_dir, self.rank = limits, cache_dir, placement.rank
 
-    def encode(
+    def encoded(
         self, tlps: Iterable[TLP], split: str, max_examples: int | None
     ) -> dict[TLP, EncodedSplit]:
+        """The encoded splits of these TLPs.
+
+        Args:
+            max_examples: only the first so many of each file; None: all.
+
+        Raises:
+            InputError: a TLP lacks the split, or a file of it is bad.
+        """
         # Each rank begins elsewhere, so that on an empty cache the work is shared; the cache's
         # locks make a rank wait for what another one is encoding.
         order = list(tlps)
@@ -272,3 +231,15 @@ class _Encoder:
             for tlp in tqdm(turns, f"encode {split}", leave=False, disable=self.rank != 0)
         }
         return {tlp: found[tlp] for tlp in order}
+
+    def scored(
+        self, tlps: Iterable[TLP], split: str, max_examples: int | None
+    ) -> dict[TLP, EvalSplit]:
+        """The same, to be scored: with a way to read their examples."""
+        encoded = self.encoded(tlps, split, max_examples)
+        return {tlp: self._to_score(tlp, encoded[tlp], split, max_examples) for tlp in encoded}
+
+    def _to_score(
+        self, tlp: TLP, encoded: EncodedSplit, split: str, max_examples: int | None
+    ) -> EvalSplit:
+        return EvalSplit(encoded, lambda: self.source.read(tlp, split).examples[:max_examples])

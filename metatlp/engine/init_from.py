@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from metatlp.engine.build import head_specs
+from metatlp.engine.build import model_of
 from metatlp.engine.models import find_models, load_task_model
 from metatlp.engine.presets import finetune_defaults
 from metatlp.engine.provenance import Provenance, read
 from metatlp.engine.supervised_args import FinetuneArguments
 from metatlp.errors import InputError
-from metatlp.model.multitask import MultiTaskModel, build_model
+from metatlp.model.multitask import MultiTaskModel
 
 # Whose encoder is taken for a task without a model of its own: first those with a pooler.
 _DONORS = ("nli", "pa", "qa", "pos", "ner")
@@ -59,15 +59,8 @@ class StartingPoint:
             InputError: it cannot be had.
         """
         foreign = bool(self.models) and task not in self.models
-        model = build_model(
-            self.folder(task),
-            head_specs([task]),
-            seed=seed,
-            dropout=arguments.dropout,
-            attention=arguments.attention,
-            from_config=arguments.from_config or foreign,
-            gradient_checkpointing=arguments.gradient_checkpointing,
-        )
+        random = arguments.from_config or foreign
+        model = model_of(arguments, [task], seed, self.folder(task), from_config=random)
         if foreign:
             _give_encoder(self.models[self.donor(task)], self.donor(task), model)
         return model

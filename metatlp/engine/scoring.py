@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -19,7 +18,7 @@ from metatlp.data.submission import check_aligned, file_of, text_of
 from metatlp.engine.bootstrap import Sample, sampled
 from metatlp.engine.eval_args import EvaluateArguments
 from metatlp.engine.evaluation import EvalSplit, predict_split
-from metatlp.engine.grid_data import load_scored
+from metatlp.engine.grid_data import SplitLoader
 from metatlp.engine.jobs import Job
 from metatlp.engine.models import load_task_model
 from metatlp.engine.placement import Placement
@@ -85,26 +84,17 @@ def load_work(
             own = [job for job in jobs if job.system == system.name and job.tlp.task == task]
             if not own:
                 continue
-            tokenizer: Any = None
             with placement.together():
                 tokenizer = load_tokenizer(str(folder))
-                padding = Padding.of(tokenizer)
-            for split in dict.fromkeys(job.split for job in own):
-                tlps = [job.tlp for job in own if job.split == split]
-                loaded = load_scored(
-                    source,
-                    tlps,
-                    split,
-                    tokenizer,
-                    system.limits(task),
-                    cache_dir,
-                    arguments.eval_examples,
-                    placement,
-                    log,
-                )
-                found += [
-                    Work(Job(system.name, tlp, split), folder, loaded[tlp], padding) for tlp in tlps
-                ]
+                padding, limits = Padding.of(tokenizer), system.limits(task)
+                loader = SplitLoader(source, limits, tokenizer, cache_dir, placement, log)
+                for split in dict.fromkeys(job.split for job in own):
+                    tlps = [job.tlp for job in own if job.split == split]
+                    loaded = loader.scored(tlps, split, arguments.eval_examples)
+                    found += [
+                        Work(Job(system.name, tlp, split), folder, loaded[tlp], padding)
+                        for tlp in tlps
+                    ]
     with placement.together():
         for work in found if arguments.submission else ():
             if file_of(work.job.tlp, work.job.split):
