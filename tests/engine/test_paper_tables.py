@@ -28,12 +28,14 @@ COMMANDS = [
     for block in re.findall(r"```bash\n(.*?)```", TEXT, flags=re.S)
     for line in block.splitlines()
 ]
+META = (DataArguments, MetaArguments, RewardArguments, RunArguments)
+FINETUNE = (EncodingArguments, FinetuneArguments, FinetuneOutputArguments)
 TYPES = {
-    "train_meta.py": ((DataArguments, MetaArguments, RewardArguments, RunArguments), preset_defaults),
+    "train_meta.py": (META, preset_defaults),
     "train_mtl.py": ((DataArguments, MtlArguments, MtlOutputArguments), mtl_defaults),
-    "finetune.py": ((EncodingArguments, FinetuneArguments, FinetuneOutputArguments), finetune_defaults),
+    "finetune.py": (FINETUNE, finetune_defaults),
     "evaluate_zeroshot.py": ((SourceArguments, EvaluateArguments), lambda given: {}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
