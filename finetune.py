@@ -6,7 +6,7 @@ the paper), or from a model of train_meta.py or train_mtl.py.
 Several TLPs, numbers of training examples, seeds and learning rates in one call are trained one
 after the other; the processes share every batch.
 
-Read top to bottom: parse, place, then per TLP load, train, choose, score, write.
+Read top to bottom: parse, place, load, finetune, write.
 """
 
 from __future__ import annotations
@@ -24,15 +24,12 @@ from metatlp.engine.data_args import EncodingArguments
 from metatlp.engine.demo import demo_lines
 from metatlp.engine.finetuning import (
     Call,
-    choose,
-    finished,
+    finetune,
+    finetunings,
     load_tlp,
     results,
-    score_start,
     select_tlps,
     show,
-    train_one,
-    trainings_of,
 )
 from metatlp.engine.grid_data import open_source
 from metatlp.engine.init_from import init_defaults, init_folder, starting_point
@@ -51,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     data, flags, run = parse_flags(ARGUMENTS, init_defaults, __doc__.splitlines()[0], argv)
     with StopRequest("stopped before the first update; there was nothing to save") as stop:
         placement = start(run.report_to, run.output_dir)
-        log = RunLog(Path(run.output_dir), placement, marks=["args.json"])
+        log = RunLog(Path(run.output_dir), placement, marks=["*/seed_*", "*/shots_*"])
         call = Call(data, flags, run, placement, log, stop)
         lines = demo_lines(
             data, flags, values_of(DEMO_FINETUNE, data, flags, run), "defaults of the demo"
@@ -63,25 +60,19 @@ def main(argv: Sequence[str]) -> int:
             call.open(flags, tokenizer, starting_point(flags), open_source(data, log.say_here))
             tlps = select_tlps(call)
         show(call, tlps)
+        # All of it before any training, so that a bad file or flag costs no hours.
+        loaded = {tlp: load_tlp(call, tlp) for tlp in tlps}
         if run.dry_run:
             return 0
         with placement.together():
             log.take_up(0)
             start_tracker(placement, run.report_to, call.resolved())
-        for tlp in tlps:
-            loaded = load_tlp(call, tlp)
-            for training in trainings_of(call, tlp):
-                if finished(call, training, loaded):
-                    continue
-                if training.num_examples == 0:
-                    score_start(call, training, loaded)
-                    continue
-                rates = call.flags.rates_of(tlp.task)
-                if not all(train_one(call, training, rate, loaded) for rate in rates):
-                    return 0
-                choose(call, training, loaded)
         with placement.together():
-            write_results(log, call.resolved(), results(call, tlps))
+            call.check_folder()
+        if all(finetune(one) for one in finetunings(call, loaded)):
+            with placement.together():
+                write_results(log, call.resolved(), results(call, loaded))
+        with placement.together():
             log.close()
     return 0
 

@@ -37,13 +37,17 @@ from metatlp.engine.placement import Placement, start
 from metatlp.engine.presets import DEMO_MTL, mtl_defaults, values_of
 from metatlp.engine.provenance import Provenance
 from metatlp.engine.run_log import RunLog, start_tracker
+from metatlp.engine.same_run import FREE_FLAGS
 from metatlp.engine.signals import StopRequest
 from metatlp.engine.supervised import Supervised, TrainSettings, resume, take_result, train
 from metatlp.engine.supervised_args import MtlArguments, MtlOutputArguments
+from metatlp.errors import InputError
 from metatlp.grid import TLP
 from metatlp.sampling import build_sampler
 from metatlp.tasks.task import Padding
 
+# What the model card shows of the flags.
+SHOWN = ("selection", "sampler", "tau", "lr", "batch_size", "dropout", "weight_decay", "seed")
 ARGUMENTS = (DataArguments, MtlArguments, MtlOutputArguments)
 
 
@@ -56,7 +60,9 @@ def main(argv: Sequence[str]) -> int:
         lines = demo_lines(data, mtl, values_of(DEMO_MTL, data, mtl, run), "defaults of the demo")
         mtl, tokenizer = open_run(data, mtl, run, placement, log, flags, lines)
         grid_data = load_grid(data, tokenizer, run.eval_examples, placement, log.say_here)
-        schedule, plan_lines = plan(data, mtl, grid_data)
+        with placement.together():
+            schedule, plan_lines = plan(data, mtl, grid_data)
+            check_average(mtl, run, len(schedule))
         for line in (*plan_lines, *count_lines(grid_data.counts())):
             log.say(line)
         if run.dry_run:
@@ -115,6 +121,16 @@ def plan(data: DataArguments, mtl: MtlArguments, grid_data: GridData) -> tuple[S
     return schedule, [*grid_lines(grid_data, streams, probs), mtl_line(mtl, sum(batches), schedule)]
 
 
+def check_average(mtl: MtlArguments, run: MtlOutputArguments, num_updates: int) -> None:
+    """Raises InputError if the run is too short for --average-last."""
+    planned = -(-num_updates // run.save_every) if run.save_every else 1
+    if mtl.average_last > planned:
+        raise InputError(
+            f"--average-last {mtl.average_last}: {num_updates} updates give {planned} checkpoints "
+            f"with --save-every {run.save_every}"
+        )
+
+
 def build(
     data: DataArguments,
     mtl: MtlArguments,
@@ -142,14 +158,16 @@ def build(
         mtl,
         TrainSettings(mtl.lr, mtl.select, run.eval_every, run.save_every, keep),
         flags=flags,
-        data=grid_data.fingerprints(),
+        data=grid_data.fingerprints() | dev_fingerprints(mtl, grid_data),
+        free_flags=free_flags(mtl),
         provenance=Provenance(
             system="mtl",
             encoder=flags["model"],
             trained_on=tuple(str(tlp) for tlp in grid_data.grid.tlps),
             selected_on={},
             limits=data.limits(),
-            details={"script": "train_mtl.py", "arguments": flags, "updates": len(schedule)},
+            details={name: flags[name] for name in SHOWN if flags[name] is not None}
+            | {"script": "train_mtl.py", "arguments": flags, "updates": len(schedule)},
         ),
         seed=mtl.seed,
         eval_batch_size=run.eval_batch_size,
@@ -160,13 +178,26 @@ def build(
     )
 
 
+def dev_fingerprints(mtl: MtlArguments, grid_data: GridData) -> dict[str, str]:
+    """Of the dev data, if it chooses."""
+    splits = grid_data.dev if mtl.select == "best" else {}
+    return {f"dev {tlp}": split.encoded.fingerprint for tlp, split in splits.items()}
+
+
+def free_flags(mtl: MtlArguments) -> frozenset[str]:
+    """Flags that may change when the run goes on: not those that choose what comes of it."""
+    chooses = {"eval_every", "eval_examples"} if mtl.select == "best" else set()
+    return FREE_FLAGS - chooses - ({"save_every"} if mtl.average_last else set())
+
+
 def finish(training: Supervised, average_last: int, tokenizer: Any) -> None:
     """Write the models: the last or best, and the mean of the last checkpoints."""
     take_result(training)
     folder, log = training.folder / "models", training.log
+    chosen = training.best is not None and len(training.curve) > 1
     provenance = dataclasses.replace(
         training.provenance,
-        selected_on={"update": tuple(training.dev)} if training.best else {},
+        selected_on={"update": tuple(training.dev)} if chosen else {},
         scores={"dev": training.dev} if training.dev else {},
     )
     with training.placement.together():

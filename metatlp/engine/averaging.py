@@ -12,6 +12,7 @@ from metatlp.engine.models import export_models
 from metatlp.engine.overview import score_lines
 from metatlp.engine.run_state import copy_in
 from metatlp.engine.supervised import Supervised
+from metatlp.errors import InputError
 
 
 def mean_of_checkpoints(run: Supervised, number: int, tokenizer: Any) -> None:
@@ -20,13 +21,19 @@ def mean_of_checkpoints(run: Supervised, number: int, tokenizer: Any) -> None:
     The sum is taken in float64. Every rank takes part.
 
     Args:
-        number: of checkpoints; if there are fewer, all of them.
+        number: of checkpoints, of those that --save-every planned.
 
     Raises:
         InputError: a checkpoint is damaged, or the models cannot be written.
     """
     arena = run.arena
-    folders = checkpoint.paths(run.folder / "checkpoints")[-number:]
+    there = checkpoint.paths(run.folder / "checkpoints")
+    folders = [path for path in there if run.scheduled(checkpoint.step_of(path))][-number:]
+    if len(folders) < number:
+        raise InputError(
+            f"--average-last {number}: {len(folders)} checkpoints of --save-every are left in "
+            f"{run.folder / 'checkpoints'}"
+        )
     with run.placement.together():
         total = torch.zeros_like(arena.live, dtype=torch.float64)
         one = torch.zeros_like(arena.live)

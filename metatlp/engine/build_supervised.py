@@ -14,7 +14,7 @@ from metatlp.engine.inner import InnerConfig, InnerLoop, InnerState
 from metatlp.engine.placement import Placement
 from metatlp.engine.provenance import Provenance
 from metatlp.engine.run_log import RunLog
-from metatlp.engine.same_run import FREE_FLAGS, RunIdentity, check_same_run, checksum
+from metatlp.engine.same_run import RunIdentity, check_same_run, checksum
 from metatlp.engine.signals import StopRequest
 from metatlp.engine.supervised import Supervised, TrainSettings
 from metatlp.engine.supervised_args import UpdateArguments
@@ -23,9 +23,6 @@ from metatlp.grid import TLP
 from metatlp.model.arena import Arena
 from metatlp.model.multitask import MultiTaskModel
 from metatlp.tasks.task import Padding
-
-# What is evaluated, and when, decides what is best.
-CHOOSING_FLAGS = frozenset({"eval_every", "eval_examples"})
 
 
 def num_parts(arguments: UpdateArguments, placement: Placement) -> int:
@@ -53,6 +50,7 @@ def build_supervised(
     flags: Mapping[str, Any],
     data: Mapping[str, str],
     provenance: Provenance,
+    free_flags: frozenset[str],
     seed: int,
     eval_batch_size: int,
     folder: Path,
@@ -68,6 +66,7 @@ def build_supervised(
         dev: what is scored on the way.
         flags: resolved, those of this run alone. data: fingerprints of what it trains on.
         provenance: of its models, as far as it is known now.
+        free_flags: those that may change when it goes on.
         seed: of the dropout masks.
         folder: of its records and checkpoints.
 
@@ -108,15 +107,10 @@ def build_supervised(
         evaluator=Evaluator(model, dev, padding, eval_batch_size, placement),
         identity=identity,
         provenance=provenance,
-        free_flags=free_flags(settings.select),
+        free_flags=free_flags,
         stop=stop,
         theta_0=arena.live.clone(),
     )
-
-
-def free_flags(select: str) -> frozenset[str]:
-    """Flags that may change when a run goes on."""
-    return FREE_FLAGS - CHOOSING_FLAGS if select == "best" else FREE_FLAGS
 
 
 def inner_steps_of(run: str) -> int:
@@ -128,8 +122,14 @@ def inner_steps_of(run: str) -> int:
     try:
         state = newest_state(Path(run))
         flags = state["arguments"]
-        return state["num_steps"] * flags["meta_batch_size"] * flags["inner_steps"]
+        made, planned = state["step"], state["num_steps"]
+        number = planned * flags["meta_batch_size"] * flags["inner_steps"]
     except InputError as error:
         raise InputError(f"--match-updates {run}: {error}") from error
     except (KeyError, TypeError) as error:
         raise InputError(f"--match-updates {run}: not a run of train_meta.py") from error
+    if made < planned:
+        raise InputError(
+            f"--match-updates {run}: has made {made} of its {planned} meta steps; finish it first"
+        )
+    return number

@@ -125,7 +125,7 @@ def find(folder: Path, resume: str, log: Callable[[str], None]) -> Checkpoint | 
 def paths(folder: Path) -> list[Path]:
     """The checkpoints in a run's checkpoint folder, from the oldest to the newest."""
     found = [path for path in folder.glob("step_*") if _CHECKPOINT.fullmatch(path.name)]
-    return sorted(found, key=_step)
+    return sorted(found, key=step_of)
 
 
 def newest_state(run: Path) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def set_aside(folder: Path, step: int) -> list[Path]:
     Raises:
         InputError: the folder cannot be written.
     """
-    later = [path for path in paths(folder) if _step(path) > step]
+    later = [path for path in paths(folder) if step_of(path) > step]
     try:
         for path in later:
             _hide(path)
@@ -159,7 +159,8 @@ def set_aside(folder: Path, step: int) -> list[Path]:
     return later
 
 
-def _step(path: Path) -> int:
+def step_of(path: Path) -> int:
+    """Of a checkpoint's folder."""
     return int(path.name.removeprefix("step_"))
 
 

@@ -106,6 +106,9 @@ class DataParallel:
         stopped = self._agree(losses, fine, stop, update)
         self._combine(segments)
         shrink = loop.shrink(segments)
+        # The gradient is the same on every rank; without a clip its norm is not known yet.
+        if not (shrink if loop.config.grad_clip else loop.norm(segments)).isfinite():
+            raise _diverged(update)
         loop.step(segments, lr, shrink)
         report = UpdateReport(
             parts=[part.index for part in parts],
@@ -137,10 +140,7 @@ class DataParallel:
             dist.all_reduce(flags, op=dist.ReduceOp.MAX)
         diverged, stopped = flags.tolist()
         if diverged:
-            raise DivergedError(
-                f"update {update + 1}: the loss or its gradient is not finite; a lower learning "
-                "rate may help; the last checkpoint is as it was"
-            )
+            raise _diverged(update)
         return bool(stopped)
 
     def _combine(self, segments: Sequence[Segment]) -> None:
@@ -155,3 +155,10 @@ class DataParallel:
             # zero + 1 * total, which also leaves `zero` so.
             apply_delta_(self.zero[part], self.loop.arena.grad[part], total, 1.0, self.exponent)
             self.zero[part].zero_()
+
+
+def _diverged(update: int) -> DivergedError:
+    return DivergedError(
+        f"update {update + 1}: the loss or its gradient is not finite; a lower learning rate may "
+        "help; the last checkpoint is as it was"
+    )

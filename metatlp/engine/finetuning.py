@@ -1,5 +1,4 @@
-"""The trainings of one call of finetune.py: what each starts from and is made of, which rate is
-kept, and what it scores.
+"""The trainings of one call of finetune.py: of what, which rate is kept, and what it scores.
 
     OUT/args.json, results.json, results.csv, results.md
     OUT/TLP/[shots_N/]seed_S/result.json, models/TASK/
@@ -13,7 +12,6 @@ all must see the same OUT.
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,29 +25,30 @@ from metatlp.data.gathered import few_shots
 from metatlp.data.records import Source
 from metatlp.data.schedule import Member, Schedule
 from metatlp.engine.args import resolved_flags
-from metatlp.engine.build_supervised import build_supervised, free_flags, num_parts
+from metatlp.engine.build_supervised import build_supervised, num_parts
 from metatlp.engine.compatibility import check_rows
 from metatlp.engine.data_args import EncodingArguments
 from metatlp.engine.evaluation import EvalSplit, Evaluator
+from metatlp.engine.finetune_records import Scores, Step, provenance_of, read_result, result_line
 from metatlp.engine.grid_data import SplitLoader, source_grid
 from metatlp.engine.init_from import StartingPoint
 from metatlp.engine.models import export_models, load_task_model
 from metatlp.engine.overview import count_lines
 from metatlp.engine.placement import Placement
-from metatlp.engine.provenance import Provenance
 from metatlp.engine.run_log import RunLog
-from metatlp.engine.same_run import RunIdentity
+from metatlp.engine.same_run import FREE_FLAGS, RunIdentity
 from metatlp.engine.signals import StopRequest
-from metatlp.engine.supervised import TrainSettings, resume, take_result, train
+from metatlp.engine.supervised import Supervised, TrainSettings, resume, take_result, train
 from metatlp.engine.supervised_args import FinetuneArguments, FinetuneOutputArguments
 from metatlp.errors import InputError
 from metatlp.grid import TLP, Grid, select
 from metatlp.tasks import TASKS
 from metatlp.tasks.task import Padding
 
-Scores = dict[str, dict[str, float]]  # split -> metric -> value
 TEST_SPLITS = ("test", "xquad")
 MOST_EVALUATIONS = 20  # of one training, without --eval-every
+# What is scored decides what is kept, and stands in the results.
+FREE = FREE_FLAGS - {"eval_every", "eval_examples"}
 
 
 @dataclass
@@ -86,31 +85,10 @@ class Call:
     def folder(self) -> Path:
         return Path(self.run.output_dir)
 
-
-@dataclass(frozen=True)
-class Training:
-    """Finetuning on one TLP with one seed: once per learning rate.
-
-    Attributes:
-        num_examples: shots; None: all.
-    """
-
-    tlp: TLP
-    num_examples: int | None
-    seed: int
-
-    @property
-    def shots(self) -> str:
-        return "full" if self.num_examples is None else str(self.num_examples)
-
-    def folder(self, call: Call) -> Path:
-        shots = [] if self.num_examples is None else [f"shots_{self.num_examples}"]
-        return call.folder.joinpath(str(self.tlp), *shots, f"seed_{self.seed}")
-
-    def arguments(self, call: Call, rate: str) -> dict[str, Any]:
-        """Its flags, in the place of the call's lists."""
-        own = {"tlp": str(self.tlp), "shots": self.shots, "seeds": str(self.seed), "lr": rate}
-        return call.resolved() | own
+    def check_folder(self) -> None:
+        """Once args.json is written. Raises InputError on a process that does not see it."""
+        if not (self.folder / "args.json").exists():
+            raise InputError(f"--output-dir {self.folder}: all processes must see the same folder")
 
 
 @dataclass(frozen=True)
@@ -121,21 +99,97 @@ class Loaded:
     dev: dict[TLP, EvalSplit]
     test: dict[str, EvalSplit]
 
+    def fingerprints(self, tlp: TLP, trains: EncodedSplit) -> dict[str, str]:
+        """Of what a result depends on. trains: the examples that train."""
+        scored = {"dev": split for split in self.dev.values()} | self.test  # noqa: B035
+        named = {f"{name} {tlp}": split.encoded.fingerprint for name, split in scored.items()}
+        return {str(tlp): trains.fingerprint, **named}
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """Finetuning on one TLP with one seed: once per learning rate.
+
+    Attributes:
+        num_examples: shots; None: all.
+    """
+
+    call: Call
+    tlp: TLP
+    num_examples: int | None
+    seed: int
+    loaded: Loaded
+
+    @property
+    def shots(self) -> str:
+        return "full" if self.num_examples is None else str(self.num_examples)
+
+    @property
+    def folder(self) -> Path:
+        shots = [] if self.num_examples is None else [f"shots_{self.num_examples}"]
+        return self.call.folder.joinpath(str(self.tlp), *shots, f"seed_{self.seed}")
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        return self.call.flags.rates_of(self.tlp.task)
+
+    def folder_of(self, rate: float) -> Path:
+        return self.folder / f"lr_{rate:g}"
+
+    def examples(self) -> EncodedSplit:
+        """Those it trains on; with no shots all, of which none is used."""
+        if not self.num_examples:
+            return self.loaded.train
+        return few_shots(self.loaded.train, self.tlp, self.num_examples, self.seed)
+
+    def arguments(self, *rates: float) -> dict[str, Any]:
+        """Its flags, in the place of the call's lists."""
+        own = {"tlp": str(self.tlp), "shots": self.shots, "seeds": str(self.seed)}
+        own |= {"lr": ",".join(map(repr, rates)), "model": self.call.origin.folder(self.tlp.task)}
+        return self.call.resolved() | own
+
+    def data(self) -> dict[str, str]:
+        """Fingerprints of everything that its result depends on."""
+        start = {"the weights to start from": self.call.origin.digest(self.tlp.task)}
+        return self.loaded.fingerprints(self.tlp, self.examples()) | start
+
+    def identity(self, *rates: float) -> RunIdentity:
+        """All that can be known of it without building a model."""
+        precision = self.call.placement.accelerator.mixed_precision
+        return RunIdentity(self.arguments(*rates), self.data(), 0, precision, "")
+
+    def has_result(self, folder: Path, *rates: float) -> bool:
+        """Whether folder/result.json is there, from before.
+
+        Raises:
+            InputError: it is of other flags or data, or damaged.
+        """
+        found = (folder / "result.json").exists()
+        if found:
+            saved = RunIdentity.of_checkpoint(read_result(folder)["identity"])
+            own = dataclasses.replace(
+                self.identity(*rates), num_steps=saved.num_steps, theta_0=saved.theta_0
+            )
+            difference = saved.difference(own, FREE)
+            if difference:
+                raise InputError(f"--resume: {folder}/result.json was made with {difference}")
+        return found
+
 
 def select_tlps(call: Call) -> tuple[TLP, ...]:
     """--tlp. Raises InputError for a TLP that has no data to train on, or none to choose with."""
-    assert call.flags.tlp is not None
-    grid = source_grid(call.source, "all")
-    tlps = select(grid, call.flags.tlp, "--tlp").tlps
+    flags = call.flags
+    assert flags.tlp is not None
+    tlps = select(source_grid(call.source, flags.train_languages), flags.tlp, "--tlp").tlps
     with_dev = set(call.source.tlps("dev"))
     for tlp in tlps:
-        chooses = call.flags.select == "best" or len(call.flags.rates_of(tlp.task)) > 1
+        chooses = flags.select == "best" or len(flags.rates_of(tlp.task)) > 1
         if tlp not in with_dev and chooses:
             raise InputError(
                 f"--tlp: {tlp} has no dev data to choose with; use --select last and one --lr"
             )
-        if tlp.task not in call.origin.models and 0 in call.flags.shot_list:
-            raise InputError(f"--shots 0: --init-from {call.flags.init_from} has no head for {tlp}")
+        if tlp.task not in call.origin.models and 0 in flags.shot_list:
+            raise InputError(f"--shots 0: --init-from {flags.init_from} has no head for {tlp}")
     return tlps
 
 
@@ -146,21 +200,18 @@ def show(call: Call, tlps: tuple[TLP, ...]) -> None:
         call.log.say(call.origin.line(task))
         rates = ", ".join(f"{rate:g}" for rate in flags.rates_of(task))
         call.log.say(f"{task}: learning rate {rates}, decaying linearly to 0")
-    shots = len(flags.shot_list)
     call.log.say(
-        f"{len(tlps)} TLPs x {shots} numbers of examples ({flags.shots}) x "
+        f"{len(tlps)} TLPs x {len(flags.shot_list)} numbers of examples ({flags.shots}) x "
         f"{len(flags.seed_list)} seeds: {', '.join(map(str, tlps))}"
     )
 
 
-def trainings_of(call: Call, tlp: TLP) -> Iterator[Training]:
-    for num_examples in call.flags.shot_list:
-        for seed in call.flags.seed_list:
-            yield Training(tlp, num_examples, seed)
-
-
 def load_tlp(call: Call, tlp: TLP) -> Loaded:
-    """Read and encode the TLP's files, or find them in the cache."""
+    """Read and encode the TLP's files, or find them in the cache.
+
+    Raises:
+        InputError: on every rank, a file is bad, or --shots asks for more than there is.
+    """
     limits, limit = call.data.limits(), call.run.eval_examples
     # Of what is scored nothing is left out, whatever is of what trains.
     whole = dataclasses.replace(limits, long_inputs="keep")
@@ -175,6 +226,9 @@ def load_tlp(call: Call, tlp: TLP) -> Loaded:
                 everything[split] = scored[split].encoded
         for encoded in everything.values():
             check_rows(call.origin.folder(tlp.task), call.tokenizer, tlp, encoded)
+        for number in call.flags.shot_list:
+            if number:
+                few_shots(everything["train"], tlp, number, 0)
     counts = {split: {str(tlp): encoded.counts} for split, encoded in everything.items()}
     for line in count_lines(counts):
         call.log.say(line)
@@ -185,278 +239,190 @@ def load_tlp(call: Call, tlp: TLP) -> Loaded:
     return Loaded(everything["train"], dev, test)
 
 
-def finished(call: Call, training: Training, loaded: Loaded) -> bool:
-    """Whether the training has its result already, from before.
-
-    Raises:
-        InputError: from other flags or data.
-    """
-    rates = ",".join(map(repr, call.flags.rates_of(training.tlp.task)))
-    return _found(call, training, training.folder(call), rates, loaded)
+def finetunings(call: Call, loaded: Mapping[TLP, Loaded]) -> Iterator[Finetuning]:
+    """All of the call, in their order."""
+    for tlp, data in loaded.items():
+        for num_examples in call.flags.shot_list:
+            for seed in call.flags.seed_list:
+                yield Finetuning(call, tlp, num_examples, seed, data)
 
 
-def _found(call: Call, training: Training, folder: Path, rate: str, loaded: Loaded) -> bool:
-    found = False
+def finetune(one: Finetuning) -> bool:
+    """Train with every rate, choose and score, unless it is done; False if a signal stopped it."""
+    call, done = one.call, False
     with call.placement.together():
-        path = folder / "result.json"
-        if path.exists():
-            saved = _read(path)["identity"]
-            own = _identity(call, training, rate, loaded)
-            # The number of updates and the first parameters follow from these.
-            own |= {"num_steps": saved["num_steps"], "theta_0": saved["theta_0"]}
-            difference = RunIdentity.of_checkpoint(saved).difference(
-                RunIdentity.of_checkpoint(own), free_flags(call.flags.select)
-            )
-            if difference:
-                raise InputError(f"--resume: {path} was made with {difference}")
-            found = True
-    return found
+        done = one.has_result(one.folder, *one.rates)
+    if done:
+        _clean(one)
+    elif one.num_examples == 0:
+        _score_start(one)
+    elif all(_train(one, rate) for rate in one.rates):
+        _choose(one)
+    else:
+        return False
+    return True
 
 
-def _identity(call: Call, training: Training, rate: str, loaded: Loaded) -> dict[str, Any]:
-    return RunIdentity(
-        arguments=training.arguments(call, rate),
-        data=_fingerprints(training.tlp, _shots(training, loaded)),
-        num_steps=0,
-        mixed_precision=call.placement.accelerator.mixed_precision,
-        theta_0="",
-    ).as_json()
-
-
-def _fingerprints(tlp: TLP, split: EncodedSplit) -> dict[str, str]:
-    return {str(tlp): split.fingerprint}
-
-
-def _shots(training: Training, loaded: Loaded) -> EncodedSplit:
-    if not training.num_examples:
-        return loaded.train
-    return few_shots(loaded.train, training.tlp, training.num_examples, training.seed)
-
-
-def train_one(call: Call, training: Training, rate: float, loaded: Loaded) -> bool:
+def _train(one: Finetuning, rate: float) -> bool:
     """Train with one learning rate, and write the model; False if a signal stopped it."""
-    folder = training.folder(call) / f"lr_{rate:g}"
-    if _found(call, training, folder, repr(rate), loaded):
-        return True
-    tlp, flags, placement = training.tlp, call.flags, call.placement
+    call, folder, done = one.call, one.folder_of(rate), False
+    placement = call.placement
+    log = RunLog(folder, placement, "update", prefix=f"{folder.relative_to(call.folder)}/")
     call.stop.at_once(
         "stopped between two trainings; go on with the same command and --resume auto"
     )
-    name = folder.relative_to(call.folder)
-    log = RunLog(folder, placement, unit="update", prefix=f"{name}/")
     with placement.together():
-        log.check_folder(call.run.resume)
-        log.open(training.arguments(call, repr(rate)))
-        few = _shots(training, loaded)
+        done = one.has_result(folder, rate)
+        if not done:
+            log.check_folder(call.run.resume)
+            log.open(one.arguments(rate))
+    if not done:
+        run, step = _build(one, rate, log)
+        with run.loader:
+            resume(run, call.run.resume)
+            if not train(run):
+                return False
+            take_result(run)
+        _write(one, run, step, log)
+    if placement.is_main:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return True
+
+
+def _build(one: Finetuning, rate: float, log: RunLog) -> tuple[Supervised, Step]:
+    call, tlp, flags = one.call, one.tlp, one.call.flags
+    with call.placement.together():
+        few = one.examples()
         size = call.data.batch_sizes()[tlp.task]
-        member = Member.of({tlp: few}, size, training.seed)
-        model = call.origin.build(tlp.task, flags, training.seed).to(placement.device)
+        member = Member.of({tlp: few}, size, one.seed)
+        model = call.origin.build(tlp.task, flags, one.seed).to(call.placement.device)
     epoch = member.stream.batches_per_epoch
     num_updates = flags.num_updates(tlp.task, epoch)
     every = call.run.eval_every
     if every is None:
         every = max(epoch, -(-num_updates // MOST_EVALUATIONS))
     log.say(
-        f"{tlp}, {training.shots} examples ({few.num_examples}), seed {training.seed}, learning "
-        f"rate {rate:g}: {num_updates} updates of {epoch} per epoch; dev every {every}"
+        f"{tlp}, {one.shots} examples ({few.num_examples}), seed {one.seed}, learning rate "
+        f"{rate:g}: {num_updates} updates of {epoch} per epoch; dev every {every}"
     )
-    begun = {
-        "tlp": str(tlp),
-        "shots": training.shots,
-        "examples": few.num_examples,
-        "seed": training.seed,
-        "lr": rate,
-        "updates": num_updates,
-        "update": num_updates,
-        "dev": None,
-    }
-    plan = np.stack([np.zeros(num_updates, np.int64), np.arange(num_updates)], axis=1)
-    one = build_supervised(
+    step = Step(rate, few.num_examples, num_updates, num_updates)
+    batches = np.stack([np.zeros(num_updates, np.int64), np.arange(num_updates)], axis=1)
+    run = build_supervised(
         model,
-        Schedule([member], plan),
-        loaded.dev,
+        Schedule([member], batches),
+        one.loaded.dev,
         Padding.of(call.tokenizer),
         flags,
         TrainSettings(rate, flags.select, every, call.run.save_every, call.run.keep),
-        flags=training.arguments(call, repr(rate)),
-        data=_fingerprints(tlp, few),
-        provenance=_provenance(call, training, begun, {}),
-        seed=training.seed,
+        flags=one.arguments(rate),
+        free_flags=FREE,
+        data=one.data(),
+        provenance=provenance_of(one, step),
+        seed=one.seed,
         eval_batch_size=call.run.eval_batch_size,
-        folder=folder,
-        placement=placement,
+        folder=log.folder,
+        placement=call.placement,
         log=log,
         stop=call.stop,
     )
-    with one.loader:
-        resume(one, call.run.resume)
-        if not train(one):
-            return False
-        take_result(one)
-    result = {
-        **begun,
-        "update": one.best.update if one.best else num_updates,
-        "dev": one.dev.get(str(tlp)),
-        "curve": one.curve,
-        "distance": one.distance(),
-        "identity": one.identity.as_json(),
-    }
-    with placement.together():
+    return run, step
+
+
+def _write(one: Finetuning, run: Supervised, begun: Step, log: RunLog) -> None:
+    """The model, and then result.json, which says that the training is finished."""
+    update = run.best.update if run.best else begun.updates
+    step = dataclasses.replace(begun, update=update, dev=run.dev.get(str(one.tlp)))
+    step = dataclasses.replace(step, evaluations=len(run.curve))
+    with one.call.placement.together():
         log.raise_failure()
-        if placement.is_main:
-            history = _provenance(call, training, result, {})
-            export_models(model, call.tokenizer, folder / "models", history)
-        log.write_json("result.json", result)
-        if placement.is_main:
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        if one.call.placement.is_main:
+            model, path = run.parallel.loop.model, log.folder / "models"
+            export_models(model, one.call.tokenizer, path, provenance_of(one, step))
+        more = {"curve": run.curve, "distance": run.distance(), "identity": run.identity.as_json()}
+        log.write_json("result.json", _head(one) | dataclasses.asdict(step) | more)
         log.close_bar()
-    return True
 
 
-def choose(call: Call, training: Training, loaded: Loaded) -> None:
+def _head(one: Finetuning) -> dict[str, Any]:
+    return {"tlp": str(one.tlp), "shots": one.shots, "seed": one.seed}
+
+
+def _choose(one: Finetuning) -> None:
     """Keep the model whose rate is the better on dev, and score it on the test files."""
-    tlp, folder = training.tlp, training.folder(call)
-    trials = [
-        _read(folder / f"lr_{rate:g}" / "result.json") for rate in call.flags.rates_of(tlp.task)
-    ]
-    metric = TASKS[tlp.task].metric
-    # Of equals the first, which is the paper's first.
-    best = max(trials, key=lambda trial: trial["dev"][metric] if trial["dev"] else 0.0)
-    path = folder / f"lr_{best['lr']:g}" / "models" / tlp.task
+    call, task = one.call, one.tlp.task
     with call.placement.together():
-        model = load_task_model(path, tlp.task, call.placement.device, call.flags.attention)
-    scores = _test_scores(call, tlp, model, loaded)
-    rates = ",".join(map(repr, call.flags.rates_of(tlp.task)))
+        trials = [read_result(one.folder_of(rate)) for rate in one.rates]
+        metric = TASKS[task].metric
+        # Of equals the first, which is the paper's first.
+        best = max(trials, key=lambda trial: trial["dev"][metric] if trial["dev"] else 0.0)
+        path = one.folder_of(best["lr"]) / "models" / task
+        model = load_task_model(path, task, call.placement.device, call.flags.attention)
+    scores = _test_scores(one, model)
+    step = Step(**{item.name: best[item.name] for item in dataclasses.fields(Step)})
+    kept = ("lr", "update", "dev", "distance", "curve")
     result = {
-        **{k: v for k, v in best.items() if k not in ("identity", "curve", "dev")},
+        **_head(one),
+        **{k: best[k] for k in ("lr", "examples", "updates", "update", "distance")},
         "scores": ({"dev": best["dev"]} if best["dev"] else {}) | scores,
-        "trials": [
-            {k: trial[k] for k in ("lr", "update", "dev", "distance", "curve")} for trial in trials
-        ],
-        "identity": best["identity"] | {"arguments": training.arguments(call, rates)},
+        "trials": [{name: trial[name] for name in kept} for trial in trials],
+        "identity": best["identity"] | {"arguments": one.arguments(*one.rates)},
     }
     with call.placement.together():
         if call.placement.is_main:
-            history = _provenance(call, training, best, scores, len(trials) > 1)
-            export_models(model, call.tokenizer, folder / "models", history)
-        RunLog(folder, call.placement).write_json("result.json", result)
-        if call.placement.is_main:
-            for trial in trials:
-                shutil.rmtree(folder / f"lr_{trial['lr']:g}" / "models", ignore_errors=True)
-    _say(call, training, result)
+            history = provenance_of(one, step, scores, num_rates=len(trials))
+            export_models(model, call.tokenizer, one.folder / "models", history)
+        RunLog(one.folder, call.placement).write_json("result.json", result)
+    _clean(one)
+    call.log.say(result_line(one.tlp, result))
 
 
-def score_start(call: Call, training: Training, loaded: Loaded) -> None:
+def _clean(one: Finetuning) -> None:
+    """Delete the models of the rates, of which the kept one lies in models/."""
+    for rate in one.rates if one.call.placement.is_main else ():
+        for name in ("models", "checkpoints"):
+            shutil.rmtree(one.folder_of(rate) / name, ignore_errors=True)
+
+
+def _score_start(one: Finetuning) -> None:
     """Zero shots: the model of --init-from as it is."""
-    tlp, folder = training.tlp, training.folder(call)
+    call, tlp = one.call, one.tlp
     with call.placement.together():
-        model = call.origin.build(tlp.task, call.flags, training.seed).to(call.placement.device)
-    dev = {"dev": loaded.dev[tlp]} if loaded.dev else {}
-    scores = _scores(call, tlp, model, dev) | _test_scores(call, tlp, model, loaded)
-    rates = ",".join(map(repr, call.flags.rates_of(tlp.task)))
+        model = call.origin.build(tlp.task, call.flags, one.seed).to(call.placement.device)
+    dev = {"dev": one.loaded.dev[tlp]} if one.loaded.dev else {}
     result = {
-        "tlp": str(tlp),
-        "shots": "0",
-        "examples": 0,
-        "seed": training.seed,
-        "lr": None,
-        "updates": 0,
-        "update": 0,
-        "distance": 0.0,
-        "scores": scores,
+        **_head(one),
+        **{"lr": None, "examples": 0, "updates": 0, "update": 0, "distance": 0.0},
+        "scores": _scores(one, model, dev) | _test_scores(one, model),
         "trials": [],
-        "identity": _identity(call, training, rates, loaded),
+        "identity": one.identity(*one.rates).as_json(),
     }
     with call.placement.together():
-        RunLog(folder, call.placement).write_json("result.json", result)
-    _say(call, training, result)
+        RunLog(one.folder, call.placement).write_json("result.json", result)
+    call.log.say(result_line(tlp, result))
 
 
-def _test_scores(call: Call, tlp: TLP, model: Any, loaded: Loaded) -> Scores:
-    scores = _scores(call, tlp, model, loaded.test)
-    with call.placement.together():
+def _test_scores(one: Finetuning, model: Any) -> Scores:
+    scores = _scores(one, model, one.loaded.test)
+    with one.call.placement.together():
         for split, values in scores.items():
-            read = loaded.test[split].encoded.counts["read"]
-            due = min(read, call.run.eval_examples or read)
+            read = one.loaded.test[split].encoded.counts["read"]
+            due = min(read, one.call.run.eval_examples or read)
             if values["examples"] != due:
                 raise InputError(
-                    f"{tlp} {split}: {values['examples']:.0f} of {due} examples were scored"
+                    f"{one.tlp} {split}: {values['examples']:.0f} of {due} examples were scored"
                 )
     return scores
 
 
-def _scores(call: Call, tlp: TLP, model: Any, splits: Mapping[str, EvalSplit]) -> Scores:
-    padding, size = Padding.of(call.tokenizer), call.run.eval_batch_size
+def _scores(one: Finetuning, model: Any, splits: Mapping[str, EvalSplit]) -> Scores:
+    padding, size = Padding.of(one.call.tokenizer), one.call.run.eval_batch_size
+    place = (padding, size, one.call.placement)
     return {
-        name: Evaluator(model, {tlp: split}, padding, size, call.placement).scores()[tlp]
+        name: Evaluator(model, {one.tlp: split}, *place).scores()[one.tlp]
         for name, split in splits.items()
     }
 
 
-def _provenance(
-    call: Call,
-    training: Training,
-    trial: Mapping[str, Any],
-    scores: Scores,
-    rate_chosen: bool = False,
-) -> Provenance:
-    """Of the model of one trial, with what it started from."""
-    before, own = call.origin.history, (str(training.tlp),)
-    selected = dict(before.selected_on) if before else {}
-    if call.flags.select == "best" and trial["dev"]:
-        selected["update of finetuning"] = own
-    if rate_chosen:
-        selected["learning rate of finetuning"] = own
-    by_split = ({"dev": trial["dev"]} if trial["dev"] else {}) | scores
-    details = {
-        "script": "finetune.py",
-        "arguments": training.arguments(call, repr(trial["lr"])),
-        "started from": before.system if before else "the encoder",
-        "examples": trial["examples"],
-        "learning rate": trial["lr"],
-        "updates": f"{trial['update']} of {trial['updates']}",
-        "seed": training.seed,
-    }
-    return Provenance(
-        system="finetuned",
-        encoder=call.resolved()["model"] if before is None else before.encoder,
-        trained_on=tuple(dict.fromkeys([*(before.trained_on if before else ()), *own])),
-        selected_on=selected,
-        limits=call.data.limits(),
-        details=details,
-        scores={split: {own[0]: values} for split, values in by_split.items()},
-    )
-
-
-def _say(call: Call, training: Training, result: Mapping[str, Any]) -> None:
-    metric = TASKS[training.tlp.task].metric
-    scores = ", ".join(f"{k} {100 * v[metric]:.2f}" for k, v in result["scores"].items())
-    tried = ", ".join(
-        f"{trial['lr']:g}: {100 * trial['dev'][metric]:.2f}"
-        for trial in result["trials"]
-        if trial["dev"]
-    )
-    kept = f"; dev by learning rate: {tried}; kept {result['lr']:g}" if tried else ""
-    call.log.say(
-        f"{training.tlp}, {training.shots} examples, seed {training.seed}: {metric} {scores}{kept}"
-    )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"{path}: {error.strerror}; all processes must see --output-dir"
-        ) from error
-    except ValueError as error:
-        raise InputError(f"{path}: damaged ({error}); remove its folder to train anew") from error
-
-
-def results(call: Call, tlps: tuple[TLP, ...]) -> list[dict[str, Any]]:
-    """The results of all trainings of the call, in their order."""
-    return [
-        _read(training.folder(call) / "result.json")
-        for tlp in tlps
-        for training in trainings_of(call, tlp)
-    ]
+def results(call: Call, loaded: Mapping[TLP, Loaded]) -> list[dict[str, Any]]:
+    """The results of all, in their order."""
+    return [read_result(one.folder) for one in finetunings(call, loaded)]

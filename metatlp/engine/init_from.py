@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from metatlp.engine.build import model_of
+from metatlp.engine.flags import flag_name
 from metatlp.engine.models import find_models, load_task_model
 from metatlp.engine.presets import finetune_defaults
 from metatlp.engine.provenance import Provenance, read
 from metatlp.engine.supervised_args import FinetuneArguments
 from metatlp.errors import InputError
 from metatlp.model.multitask import MultiTaskModel
+from metatlp.tasks.task import Limits
 
+# Of Limits; what is left out of training data is every call's own choice.
+_LENGTHS = [item.name for item in dataclasses.fields(Limits) if item.name != "long_inputs"]
 # Whose encoder is taken for a task without a model of its own: first those with a pooler.
 _DONORS = ("nli", "pa", "qa", "pos", "ner")
 
@@ -27,14 +33,30 @@ class StartingPoint:
     """Where the parameters come from.
 
     Attributes:
-        encoder: --model, of this call or of the run behind --init-from.
+        encoder: --model, or --init-from.
         models: task -> folder of its model; empty for a plain encoder.
-        history: of the models, if they tell it.
     """
 
     encoder: str
     models: Mapping[str, Path]
-    history: Provenance | None
+
+    @property
+    def kind(self) -> str:
+        """For the model card, where there is no history."""
+        return "a model of unknown history" if self.models else "the encoder"
+
+    def history(self, task: str) -> Provenance | None:
+        """Of the model whose encoder the task takes; None of a plain encoder, or if unknown."""
+        return read(self.models[self.donor(task)]) if self.models else None
+
+    def known(self, task: str) -> bool:
+        """Whether everything is known that trained or chose what the task starts from."""
+        history = self.history(task)
+        return not self.models or (history is not None and history.complete)
+
+    def digest(self, task: str) -> str:
+        """sha256 of the weights that the task starts from; of a hub id the id."""
+        return _digest(self.folder(task))
 
     def donor(self, task: str) -> str:
         """The task whose model gives the encoder; only with `models`."""
@@ -66,6 +88,15 @@ class StartingPoint:
         return model
 
 
+@lru_cache
+def _digest(name: str) -> str:
+    whole, files = hashlib.sha256(), sorted(Path(name).glob("*.safetensors"))
+    for path in files:
+        with path.open("rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest() if files else name
+
+
 def _give_encoder(folder: Path, task: str, model: MultiTaskModel) -> None:
     """Copy what both models have of the encoder (BERT's has a pooler for pairs alone)."""
     donor = load_task_model(folder, task, torch.device("cpu")).named_uses()
@@ -82,11 +113,8 @@ def starting_point(arguments: FinetuneArguments) -> StartingPoint:
     """
     if arguments.init_from is None:
         assert arguments.model is not None
-        return StartingPoint(arguments.model, {}, None)
-    models = _models(arguments.init_from)
-    history = read(next(iter(models.values())))
-    encoder = history.encoder if history else arguments.init_from
-    return StartingPoint(encoder, models, history)
+        return StartingPoint(arguments.model, {})
+    return StartingPoint(arguments.init_from, _models(arguments.init_from))
 
 
 def init_folder(arguments: FinetuneArguments) -> str | None:
@@ -107,11 +135,17 @@ def init_defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:
     """
     values = finetune_defaults(explicit)
     if explicit.get("init_from"):
-        folder = next(iter(_models(explicit["init_from"]).values()))
-        history = read(folder)
-        values["tokenizer"] = str(folder)
-        if history is not None:
-            values |= dataclasses.asdict(history.limits)
+        models = _models(explicit["init_from"])
+        values["tokenizer"] = str(next(iter(models.values())))
+        known = [history.limits for history in map(read, models.values()) if history]
+        lengths = {name: {getattr(limits, name) for limits in known} for name in _LENGTHS}
+        for name in (name for name in _LENGTHS if name not in explicit and lengths[name]):
+            if len(lengths[name]) > 1:
+                raise InputError(
+                    f"--init-from {explicit['init_from']}: its models were trained with different "
+                    f"{flag_name(name)}; name it, or one TASK folder"
+                )
+            values[name] = next(iter(lengths[name]))
     return values
 
 

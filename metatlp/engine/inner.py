@@ -142,13 +142,16 @@ class InnerLoop:
         self.model.train()
         return backward(self.model, task, batch, self.autocast)
 
+    def norm(self, segments: list[Segment]) -> Tensor:
+        """2-norm of the gradient of these segments."""
+        norms = [torch.linalg.vector_norm(self.arena.grad[segment.span]) for segment in segments]
+        return torch.linalg.vector_norm(torch.stack(norms))
+
     def shrink(self, segments: list[Segment]) -> Tensor:
         """By what the gradient is to be divided for a 2-norm of `grad_clip` at most; 1 or more."""
-        grad = self.arena.grad
         if not self.config.grad_clip:
-            return torch.ones((), device=grad.device)
-        norms = [torch.linalg.vector_norm(grad[segment.span]) for segment in segments]
-        norm = torch.linalg.vector_norm(torch.stack(norms))
+            return torch.ones((), device=self.arena.grad.device)
+        norm = self.norm(segments)
         # As torch.nn.utils.clip_grad_norm_, without a branch that would make the host wait.
         return ((norm + 1e-6) / self.config.grad_clip).clamp(min=1.0)
 

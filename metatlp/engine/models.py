@@ -77,6 +77,11 @@ def find_models(path: str, flag: str = "--model") -> dict[str, Path]:
             f"{flag} {path}: the run has no models yet; finish it with --resume auto, or write "
             f"those of its newest checkpoint with python -m metatlp.export --run {path}"
         )
+    if (folder / "results.json").is_file():
+        raise InputError(
+            f"{flag} {path}: a call of finetune.py, with a model for each training; name one, such "
+            f"as {path}/qa_hi/seed_0"
+        )
     raise InputError(
         f"{flag} {path}: neither a run (with models/), nor a folder of TASK folders, nor one of "
         "these (with config.json)"

@@ -88,6 +88,8 @@ def is_demo(explicit: Mapping[str, Any]) -> bool:
 
 def mtl_defaults(explicit: Mapping[str, Any]) -> dict[str, Any]:
     """The defaults of train_mtl.py, as preset_defaults are those of train_meta.py."""
+    if "epochs" in explicit and "match_updates" in explicit:
+        raise InputError("--match-updates takes the place of --epochs: give one of them")
     if is_demo(explicit):
         return {**DEMO_MTL, "output_dir": "runs/demo-mtl"}
     _require_model(explicit, "model")

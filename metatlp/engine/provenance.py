@@ -51,6 +51,7 @@ class Provenance:
             flags) become the model card's command; the rest its table.
         scores: split -> TLP -> metric -> fraction or count.
         task: whose model lies in the folder; None where it is not yet in one.
+        complete: whether that is all; not if the history of what it started from is unknown.
     """
 
     system: str
@@ -61,6 +62,7 @@ class Provenance:
     details: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     task: str | None = None
+    complete: bool = True
 
     def as_json(self) -> dict[str, Any]:
         """Its fields by name, JSON-able."""
@@ -70,6 +72,7 @@ class Provenance:
     def of_json(cls, value: Any) -> Provenance:
         """The reverse of `as_json`. Raises ValueError, saying which field is wrong."""
         found = {item.name: value[item.name] for item in fields(cls) if item.name in value}
+        found.setdefault("complete", True)
         for name, holds in _HOLDS.items():
             if name not in found or not holds(found[name]):
                 raise ValueError(f"'{name}' is missing or not what is written there")
@@ -218,4 +221,5 @@ _HOLDS: dict[str, Callable[[Any], bool]] = {
     "details": _is_object,
     "scores": _are_scores,
     "task": lambda value: value is None or _is_text(value),
+    "complete": lambda value: isinstance(value, bool),
 }

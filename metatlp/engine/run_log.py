@@ -39,7 +39,7 @@ class RunLog:
         """
         Args:
             unit: what the progress bar counts.
-            marks: what a folder that holds a run has, one of them.
+            marks: what a folder that holds a run has, one of these glob patterns.
             prefix: of the names of what a tracker gets, where several runs share one.
         """
         self.prefix, self.marks = prefix, marks
@@ -70,7 +70,7 @@ class RunLog:
             InputError: the folder holds another run than the one to resume.
         """
         checkpoints = self.folder / "checkpoints"
-        goes_on = any((self.folder / name).exists() for name in self.marks)
+        goes_on = any(any(self.folder.glob(pattern)) for pattern in self.marks)
         own = resume == "auto" or (
             resume is not None and Path(resume).resolve().parent == checkpoints.resolve()
         )
@@ -129,6 +129,8 @@ class RunLog:
             last = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: {error}; move it away to go on") from error
+        if not isinstance(last, dict):
+            raise InputError(f"{path}: a JSON object was expected; move it away to go on")
         return [*last.pop("earlier_starts", []), last]
 
     def write_json(self, name: str, value: Any) -> None:

@@ -106,6 +106,11 @@ class Supervised:
     def num_updates(self) -> int:
         return len(self.loader.schedule)
 
+    def scheduled(self, update: int) -> bool:
+        """Whether a checkpoint after this update was planned, and not a signal's."""
+        every = self.settings.save_every
+        return update == self.num_updates or bool(every and update % every == 0)
+
     def distance(self) -> float:
         """|theta - theta_0|."""
         return distance(self.arena.live, self.theta_0)
@@ -130,8 +135,7 @@ def train(run: Supervised) -> bool:
         )
         run._unrecorded.append(report)
         run.update += 1
-        last = run.update == run.num_updates
-        if last or stopped or (settings.save_every and run.update % settings.save_every == 0):
+        if stopped or run.scheduled(run.update):
             save(run)
         elif run.update % LOG_EVERY == 0:
             record(run)
@@ -256,7 +260,11 @@ def save(run: Supervised) -> None:
             and {"score": run.best.score, "scores": run.best.scores, "update": run.best.update},
         }
         folder = run.folder / "checkpoints"
-        checkpoint.save(folder, run.update, state, tensors, run.settings.keep)
+        # Those of signals are kept beside, so that none of the planned ones is lost for them.
+        extra = sum(
+            not run.scheduled(checkpoint.step_of(path)) for path in checkpoint.paths(folder)
+        )
+        checkpoint.save(folder, run.update, state, tensors, run.settings.keep + extra)
 
 
 def resume(run: Supervised, asked: str | None) -> None:

@@ -84,7 +84,9 @@ class MtlArguments(UpdateArguments):
         "place of --epochs"
     )
     average_last: int = flag(
-        "write the mean of the last so many checkpoints beside the last model; 0: none", 0
+        "write the mean of the last so many of the --save-every checkpoints beside the last model; "
+        "0: none",
+        0,
     )
     seed: int = flag("seed of everything random", 0)
 
@@ -124,6 +126,11 @@ class FinetuneArguments(UpdateArguments):
     tlp: str | None = flag(
         "TLPs to finetune on, each by itself: a list like qa_hi,pos_en, or all, task:pos,ner, "
         "lang:hi"
+    )
+    train_languages: str = flag(
+        "which TLPs all, task: and lang: mean: paper (Table 1), all that have training data, or "
+        "those in the languages listed, e.g. en,hi,zh",
+        "paper",
     )
     init_from: str | None = flag(
         "a run, or a folder of exported models, of train_meta.py or train_mtl.py to start from "
@@ -188,9 +195,11 @@ class FinetuneArguments(UpdateArguments):
     @property
     def shot_list(self) -> tuple[int | None, ...]:
         """Numbers of training examples; None: all."""
-        names = self.shots.split(",")
+        names = [name.strip() for name in self.shots.split(",")]
+        if len(set(names)) < len(names):
+            raise InputError(f"--shots {self.shots}: a number stands there twice")
         return tuple(
-            None if name.strip() == "full" else _numbers("--shots", name, int)[0] for name in names
+            None if name == "full" else _numbers("--shots", name, int)[0] for name in names
         )
 
     def rates_of(self, task: str) -> tuple[float, ...]:

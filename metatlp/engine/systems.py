@@ -63,7 +63,8 @@ class System:
             use: tuple(name for name in names if name.partition("_")[2] == tlp.lang)
             for use, names in uses.items()
         }
-        return {use: names for use, names in same.items() if names}
+        found = {use: names for use, names in same.items() if names}
+        return found if found or provenance.complete else None
 
 
 def find_systems(text: str) -> list[System]:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import time
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from metatlp.engine.provenance import read
+from metatlp.engine.systems import find_systems
+from metatlp.export.command import main as export
+from metatlp.grid import TLP
 
 SCRIPT = "finetune.py"
 LR = "0.001,0.0001"
@@ -30,7 +35,17 @@ def flags(supervised_flags, meta):
     own = {"--model", "--max-length", "--qa-max-length", "--qa-stride", "--qa-query-length"}
     pairs = zip(supervised_flags[::2], supervised_flags[1::2], strict=True)
     kept = [word for pair in pairs if pair[0] not in own for word in pair]
-    return [*kept, "--init-from", str(meta), "--updates", "6", "--save-every", "2"]
+    return [
+        *kept,
+        "--init-from",
+        str(meta),
+        "--updates",
+        "6",
+        "--save-every",
+        "2",
+        "--eval-every",
+        "2",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +108,96 @@ def test_the_model_says_where_it_comes_from(call, meta):
     assert history.limits == read(meta / "models/pos").limits and history.limits.max_length == 32
     assert set(history.scores) == {"dev", "test"}
     assert not list(folder.rglob("checkpoints")) and not list(folder.rglob("lr_*/models"))
+
+
+def test_what_is_exported_has_the_best_dev_score(call, fork, supervised_flags, tmp_path):
+    """Scored again, by the other script."""
+    folder = call[0]
+    assert any(trial["update"] < 6 for r in results(folder) for trial in r["trials"])
+    data = supervised_flags[: supervised_flags.index("--model")]
+    for tlp in ("pos_hi", "pa_en"):
+        model = ["--model", str(folder / tlp / "seed_0"), "--tlps", tlp, "--split", "dev"]
+        scored = tmp_path / tlp
+        run = fork(
+            [*data, *model, "--bootstrap", "2", "--output-dir", str(scored)],
+            "evaluate_zeroshot.py",
+        )
+        assert run.wait() == 0, run.err[-3000:]
+        (system,) = json.loads((scored / "scores.json").read_text())["scores"].values()
+        found = {name: one["value"] for name, one in system["dev"][tlp]["metrics"].items()}
+        (result,) = [r for r in results(folder) if r["tlp"] == tlp and r["shots"] == "full"]
+        assert {name: result["scores"]["dev"][name] for name in found} == found
+
+
+def test_history_is_handed_on(call, fork, flags, supervised_flags, tmp_path):
+    """Of what each task starts from, through two finetunings; and that there is none."""
+    folder = call[0]
+    mixed = tmp_path / "mixed"
+    shutil.copytree(folder / "pos_hi/seed_0/models/pos", mixed / "pos")
+    shutil.copytree(folder / "pa_en/seed_0/models/pa", mixed / "pa")
+    (mixed / "pa/metatlp.json").unlink()
+    own = [*flags, "--init-from", str(mixed), "--lr", "1e-3", "--updates", "4"]
+    run = fork([*own, "--tlp", "pos_en,pa_de", "--output-dir", str(tmp_path / "again")], SCRIPT)
+    assert run.wait() == 0, run.err[-3000:]
+    pos = read(tmp_path / "again/pos_en/seed_0/models/pos")
+    assert pos.trained_on == ("pos_en", "pos_hi", "ner_en", "ner_zh") and pos.complete
+    assert pos.selected_on == {
+        "update of finetuning": ("pos_hi", "pos_en"),
+        "learning rate of finetuning": ("pos_hi",),
+    }
+    pa = read(tmp_path / "again/pa_de/seed_0/models/pa")
+    assert pa.trained_on == ("pa_de",) and not pa.complete
+    (system,) = find_systems(str(tmp_path / "again/pa_de/seed_0"))
+    assert system.seen(TLP("pa", "es")) is None and system.seen(TLP("pa", "de"))
+    # Other weights in the same place are another start.
+    path = mixed / "pos/model.safetensors"
+    save_file({k: v + 1 for k, v in load_file(path).items()}, path, metadata={"format": "pt"})
+    more = ["--tlp", "pos_en", "--resume", "auto", "--output-dir", str(tmp_path / "again")]
+    run = fork([*own, *more], SCRIPT)
+    assert run.wait() == 2 and "other data for the weights to start from" in run.err
+
+
+def test_resumption_asks_for_the_same_data_and_whole_files(call, fork, grid_dir, tmp_path):
+    whole, _, flags = call
+    folder, grid = tmp_path / "run", tmp_path / "grid"
+    shutil.copytree(whole, folder)
+    shutil.copytree(grid_dir, grid)
+    again = [*flags, "--data-dir", str(grid), "--output-dir", str(folder), "--resume", "auto"]
+    dev = grid / "udpos/dev-hi.tsv"
+    text = dev.read_text()
+    dev.write_text(text.replace("dog", "cat"))
+    for harm, message in (
+        (lambda: None, "was made with other data for dev pos_hi"),
+        (lambda: dev.write_text(text), None),
+        (lambda: (folder / "pa_en/seed_0/result.json").write_text("[]"), "not a result"),
+        (lambda: (folder / "args.json").write_text("[]"), "a JSON object was expected"),
+    ):
+        harm()
+        run = fork(again, SCRIPT)
+        assert run.wait() == (2 if message else 0), run.err[-3000:]
+        assert message is None or (message in run.err and "Traceback" not in run.err)
+    few = [*flags, "--output-dir", str(tmp_path / "new"), "--shots", "2,5000"]
+    run = fork(few, SCRIPT)
+    assert run.wait() == 2 and "--shots 5000: pa_en has 40 training examples" in run.err
+    assert not list((tmp_path / "new").glob("*/*"))
+    run = fork([*few[:-2], "--shots", "2", "--updates", "1"], SCRIPT)
+    assert run.wait() == 0, run.err[-3000:]  # the mistake did not take the folder
+
+
+def test_a_stopped_training_is_exported(call, fork, tmp_path):
+    flags = call[2]
+    folder = tmp_path / "run"
+    run = fork([*flags, "--updates", "4000", "--output-dir", str(folder)], SCRIPT)
+    begun = folder / "pa_en/shots_5/seed_0/lr_0.001"
+    end = time.monotonic() + 120
+    while not list((begun / "checkpoints").glob("step_*")):
+        assert time.monotonic() < end and not run.ended(), run.err[-3000:]
+        time.sleep(0.002)
+    run.kill(15)
+    assert run.wait() == 0 and "go on with the same command" in run.out
+    assert export(["--run", str(begun), "--output-dir", str(tmp_path / "out")]) == 0
+    history = read(tmp_path / "out/pa")
+    assert history.system == "finetuned" and "pa_en" in history.trained_on
 
 
 def test_the_tables_have_every_number(call):

@@ -208,3 +208,22 @@ def test_finetuning_on_two_processes_changes_no_bit(worlds):
     best = max(result["trials"], key=lambda trial: trial["dev"]["accuracy"])
     assert result["lr"] == best["lr"] and result["scores"]["dev"] == best["dev"]
     assert result["scores"]["test"]["examples"] == 6
+
+
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+@pytest.mark.parametrize("num_parts", [1, 2])
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_gradient_that_is_not_finite_stops_before_the_parameters_move(
+    exact, num_parts, clip, encoder_dir, placement, schedule
+):
+    own = parallel(encoder_dir, placement, num_parts, exact=exact, clip=clip)
+    head = next(p for n, (p, _) in own.loop.model.named_uses().items() if n.startswith("head.pos"))
+    head.register_hook(lambda gradient: gradient * float("inf"))
+    before = own.loop.arena.live.clone()
+    update = next(i for i in range(len(schedule)) if schedule.member(i).task == "pos")
+    with (
+        PartLoader(schedule, Padding(0, 0), num_parts, range(num_parts)) as loader,
+        pytest.raises(DivergedError, match=f"update {update + 1}: "),
+    ):
+        own.step("pos", loader.take(update), 1e-3, update, False)
+    assert torch.equal(own.loop.arena.live, before)
