@@ -56,6 +56,9 @@ def provenance_of(
     }
     for what in (name for name, did in chosen.items() if did):
         selected[what] = tuple(dict.fromkeys([*selected.get(what, ()), own]))
+    arguments = one.arguments(step.lr)
+    if call.flags.init_from is not None:
+        arguments["model"] = None  # it follows, and a command has one of the two
     by_split = ({"dev": step.dev} if step.dev else {}) | (scores or {})
     return Provenance(
         system="finetuned",
@@ -65,7 +68,7 @@ def provenance_of(
         limits=call.data.limits(),
         details={
             "script": "finetune.py",
-            "arguments": one.arguments(step.lr),
+            "arguments": arguments,
             "started from": before.system if before else call.origin.kind,
             "examples": step.examples,
             "learning rate": step.lr,

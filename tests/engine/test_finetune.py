@@ -107,6 +107,10 @@ def test_the_model_says_where_it_comes_from(call, meta):
     }
     assert history.limits == read(meta / "models/pos").limits and history.limits.max_length == 32
     assert set(history.scores) == {"dev", "test"}
+    card = (folder / "pos_hi/seed_0/models/pos/README.md").read_text()
+    command = card.partition("## Command")[2]
+    assert "python finetune.py" in command and "--tlp pos_hi" in command
+    assert "--init-from" in command and "--model" not in command
     assert not list(folder.rglob("checkpoints")) and not list(folder.rglob("lr_*/models"))
 
 
