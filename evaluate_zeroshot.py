@@ -20,15 +20,15 @@ from typing import Any
 
 from metatlp.data.records import Source
 from metatlp.data.submission import check_folder, file_of, write_submission
-from metatlp.engine.command_line import parse_flags, run_script
-from metatlp.engine.data_args import SourceArguments
-from metatlp.engine.eval_args import EvaluateArguments
+from metatlp.engine.arguments.command_line import parse_flags, run_script
+from metatlp.engine.arguments.data import SourceArguments
+from metatlp.engine.arguments.evaluate import EvaluateArguments
 from metatlp.engine.grid_data import open_source
-from metatlp.engine.jobs import Job, choose_jobs
 from metatlp.engine.placement import Placement, start
 from metatlp.engine.run_log import RunLog, timed
-from metatlp.engine.scoring import Scored, load_work, score_work
-from metatlp.engine.systems import System, find_systems
+from metatlp.engine.scoring.jobs import Job, choose_jobs
+from metatlp.engine.scoring.scoring import Scored, load_work, score_work
+from metatlp.engine.scoring.systems import System, find_systems
 from metatlp.report.evaluation import Report, check_output
 
 ARGUMENTS = (SourceArguments, EvaluateArguments)

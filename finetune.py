@@ -19,26 +19,19 @@ sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__)
 
 from collections.abc import Sequence
 
-from metatlp.engine.command_line import parse_flags, run_script
-from metatlp.engine.data_args import EncodingArguments
+from metatlp.engine.arguments.command_line import parse_flags, run_script
+from metatlp.engine.arguments.data import EncodingArguments
+from metatlp.engine.arguments.presets import DEMO_FINETUNE, values_of
+from metatlp.engine.arguments.supervised import FinetuneArguments, FinetuneOutputArguments
 from metatlp.engine.demo import demo_lines
-from metatlp.engine.finetuning import (
-    Call,
-    finetune,
-    finetunings,
-    load_tlp,
-    results,
-    select_tlps,
-    show,
-)
 from metatlp.engine.grid_data import open_source
-from metatlp.engine.init_from import init_defaults, init_folder, starting_point
 from metatlp.engine.opening import open_run
 from metatlp.engine.placement import start
-from metatlp.engine.presets import DEMO_FINETUNE, values_of
 from metatlp.engine.run_log import RunLog, start_tracker
 from metatlp.engine.signals import StopRequest
-from metatlp.engine.supervised_args import FinetuneArguments, FinetuneOutputArguments
+from metatlp.engine.supervised.call import Call, finetunings, load_tlp, select_tlps, show
+from metatlp.engine.supervised.finetuning import finetune, results
+from metatlp.engine.supervised.init_from import init_defaults, init_folder, starting_point
 from metatlp.report.finetuning import write_results
 
 ARGUMENTS = (EncodingArguments, FinetuneArguments, FinetuneOutputArguments)

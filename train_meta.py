@@ -23,7 +23,11 @@ from typing import Any
 
 from metatlp.data.prefetch import EpisodeLoader
 from metatlp.data.streams import BatchStream
-from metatlp.engine.args import MetaArguments, RunArguments, resolved
+from metatlp.engine.arguments.command_line import parse_flags, run_script
+from metatlp.engine.arguments.data import DataArguments
+from metatlp.engine.arguments.meta import MetaArguments, RunArguments, resolved
+from metatlp.engine.arguments.presets import preset_defaults, preset_values
+from metatlp.engine.arguments.rewards import RewardArguments
 from metatlp.engine.build import (
     build_rewards,
     build_strategy,
@@ -32,11 +36,8 @@ from metatlp.engine.build import (
     data_record,
     show_overview,
 )
-from metatlp.engine.command_line import parse_flags, run_script
 from metatlp.engine.compatibility import check_encoder, check_placement
-from metatlp.engine.data_args import DataArguments
 from metatlp.engine.demo import demo_lines, next_line
-from metatlp.engine.evaluation import Evaluator
 from metatlp.engine.grid_data import load_grid
 from metatlp.engine.inner import SlotReport
 from metatlp.engine.meta_step import meta_step
@@ -53,11 +54,10 @@ from metatlp.engine.outputs import (
 )
 from metatlp.engine.placement import Placement, start
 from metatlp.engine.plan import Slot, assign, build_queue, linear_decay
-from metatlp.engine.presets import preset_defaults, preset_values
-from metatlp.engine.reward_args import RewardArguments
 from metatlp.engine.run_log import RunLog, start_tracker, timed
 from metatlp.engine.run_state import RunState
 from metatlp.engine.same_run import RunIdentity, check_same_run, checksum
+from metatlp.engine.scoring.evaluation import Evaluator
 from metatlp.engine.signals import StopRequest
 from metatlp.engine.training import Training
 from metatlp.tasks.task import Padding

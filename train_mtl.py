@@ -21,26 +21,26 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from metatlp.data.schedule import Member, Schedule, drawn_plan, shuffled_plan
-from metatlp.engine.args import resolved_flags
-from metatlp.engine.averaging import mean_of_checkpoints
+from metatlp.engine.arguments.command_line import parse_flags, run_script
+from metatlp.engine.arguments.data import DataArguments
+from metatlp.engine.arguments.meta import resolved_flags
+from metatlp.engine.arguments.presets import DEMO_MTL, mtl_defaults, values_of
+from metatlp.engine.arguments.supervised import MtlArguments, MtlOutputArguments
 from metatlp.engine.build import data_record, model_of
-from metatlp.engine.build_supervised import build_supervised, inner_steps_of, num_parts
-from metatlp.engine.command_line import parse_flags, run_script
 from metatlp.engine.compatibility import check_encoder
-from metatlp.engine.data_args import DataArguments
 from metatlp.engine.demo import demo_lines
 from metatlp.engine.grid_data import GridData, load_grid
 from metatlp.engine.models import export_models
 from metatlp.engine.opening import open_run
 from metatlp.engine.overview import count_lines, grid_lines, mtl_line
 from metatlp.engine.placement import Placement, start
-from metatlp.engine.presets import DEMO_MTL, mtl_defaults, values_of
 from metatlp.engine.provenance import Provenance
 from metatlp.engine.run_log import RunLog, start_tracker
 from metatlp.engine.same_run import FREE_FLAGS
 from metatlp.engine.signals import StopRequest
-from metatlp.engine.supervised import Supervised, TrainSettings, resume, take_result, train
-from metatlp.engine.supervised_args import MtlArguments, MtlOutputArguments
+from metatlp.engine.supervised.averaging import mean_of_checkpoints
+from metatlp.engine.supervised.build import build_supervised, inner_steps_of, num_parts
+from metatlp.engine.supervised.loop import Supervised, TrainSettings, resume, take_result, train
 from metatlp.errors import InputError
 from metatlp.grid import TLP
 from metatlp.sampling import build_sampler

@@ -29,17 +29,17 @@ import torch.nn.functional as F
 from results_file import check_output, machine, page, save, table, without_paths
 from torch import Tensor
 
-from metatlp.engine.args import MetaArguments
+from metatlp.engine.arguments.command_line import parse_flags, run_script
+from metatlp.engine.arguments.data import EncodingArguments
+from metatlp.engine.arguments.flags import at_least, flag
+from metatlp.engine.arguments.meta import MetaArguments
+from metatlp.engine.arguments.presets import preset_defaults
 from metatlp.engine.build import head_specs
-from metatlp.engine.command_line import parse_flags, run_script
-from metatlp.engine.data_args import EncodingArguments
 from metatlp.engine.demo import build_demo
-from metatlp.engine.evaluation import CPU_TOKENS, Autocast, EvalSplit, predict_split
-from metatlp.engine.flags import at_least, flag
 from metatlp.engine.grid_data import SplitLoader, open_source
 from metatlp.engine.placement import Placement
 from metatlp.engine.placement import start as start_process
-from metatlp.engine.presets import preset_defaults
+from metatlp.engine.scoring.evaluation import CPU_TOKENS, Autocast, EvalSplit, predict_split
 from metatlp.errors import InputError
 from metatlp.grid import TLP
 from metatlp.model.multitask import MultiTaskModel, build_model, load_tokenizer

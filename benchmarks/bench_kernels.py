@@ -25,8 +25,8 @@ from kernel_ops.reductions import ROWS, cosine_case, gram_case
 from kernel_ops.report import draw, markdown, matplotlib_figure, sections, summary
 from results_file import check_output, machine, save
 
-from metatlp.engine.command_line import parse_flags, run_script
-from metatlp.engine.flags import at_least, flag
+from metatlp.engine.arguments.command_line import parse_flags, run_script
+from metatlp.engine.arguments.flags import at_least, flag
 from metatlp.errors import InputError
 from metatlp.kernels import implementation
 

@@ -35,15 +35,15 @@ from meta_step.variants import Floor, Ours, Variant, agreement, builders
 from meta_step.workload import Workload, build_workload
 from results_file import check_output, machine, save, without_paths
 
-from metatlp.engine.args import MetaArguments
-from metatlp.engine.command_line import parse_flags, run_script
+from metatlp.engine.arguments.command_line import parse_flags, run_script
+from metatlp.engine.arguments.data import DataArguments
+from metatlp.engine.arguments.flags import at_least, flag
+from metatlp.engine.arguments.meta import MetaArguments
+from metatlp.engine.arguments.presets import preset_defaults
 from metatlp.engine.cost import Cost
-from metatlp.engine.data_args import DataArguments
 from metatlp.engine.demo import build_demo, demo_lines
-from metatlp.engine.flags import at_least, flag
 from metatlp.engine.placement import Placement
 from metatlp.engine.placement import start as start_process
-from metatlp.engine.presets import preset_defaults
 from metatlp.engine.replicated import AveragingConfig
 from metatlp.errors import InputError
 

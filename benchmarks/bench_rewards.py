@@ -31,18 +31,18 @@ from torch import Tensor
 
 from metatlp.data.encoded import EncodedSplit
 from metatlp.data.streams import BatchStream
-from metatlp.engine.args import MetaArguments
+from metatlp.engine.arguments.command_line import parse_flags, run_script
+from metatlp.engine.arguments.data import DataArguments
+from metatlp.engine.arguments.flags import at_least, flag
+from metatlp.engine.arguments.meta import MetaArguments
+from metatlp.engine.arguments.presets import preset_defaults
+from metatlp.engine.arguments.rewards import RewardConfig
 from metatlp.engine.build import heads
-from metatlp.engine.command_line import parse_flags, run_script
-from metatlp.engine.data_args import DataArguments
 from metatlp.engine.demo import build_demo
-from metatlp.engine.flags import at_least, flag
 from metatlp.engine.grid_data import GridData, load_grid
 from metatlp.engine.inner import InnerConfig, InnerLoop, InnerState, backward
 from metatlp.engine.placement import Placement
 from metatlp.engine.placement import start as start_process
-from metatlp.engine.presets import preset_defaults
-from metatlp.engine.reward_args import RewardConfig
 from metatlp.engine.rewards import Rewards
 from metatlp.errors import InputError
 from metatlp.grid import TLP

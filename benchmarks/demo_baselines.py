@@ -20,8 +20,8 @@ from metatlp.data.demo.folder import DEFAULT_SCALE
 from metatlp.data.demo.lexicon import build_lexicon
 from metatlp.data.demo.oracle import Oracle
 from metatlp.data.demo.splits import build_splits, split_sizes
-from metatlp.engine.command_line import parse_flags, run_script
-from metatlp.engine.flags import at_least, flag
+from metatlp.engine.arguments.command_line import parse_flags, run_script
+from metatlp.engine.arguments.flags import at_least, flag
 from metatlp.errors import InputError
 from metatlp.grid import PAPER_SIZES, TASK_CODES, TLP
 from metatlp.tasks import TASKS

@@ -30,8 +30,8 @@ from metatlp.data.demo.layout import file_content, file_name
 from metatlp.data.demo.noise import with_noise
 from metatlp.data.tsv import LABELS
 from metatlp.data.xtreme import XtremeFolder
-from metatlp.engine.command_line import parse_flags, run_script
-from metatlp.engine.flags import at_least, flag, flag_name
+from metatlp.engine.arguments.command_line import parse_flags, run_script
+from metatlp.engine.arguments.flags import at_least, flag, flag_name
 from metatlp.errors import InputError
 from metatlp.grid import PAPER_LANGUAGES, TLP
 from metatlp.model.demo_encoder import build_encoder

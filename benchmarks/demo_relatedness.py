@@ -23,8 +23,8 @@ from metatlp.data.demo.lexicon import Lexicon, build_lexicon
 from metatlp.data.demo.roots import Root, root_of
 from metatlp.data.demo.stock import CONTENT, VERB_OF_NOUN
 from metatlp.data.demo.tagged import pos_sentence
-from metatlp.engine.command_line import parse_flags, run_script
-from metatlp.engine.flags import at_least, flag
+from metatlp.engine.arguments.command_line import parse_flags, run_script
+from metatlp.engine.arguments.flags import at_least, flag
 from metatlp.model.demo_tokenizer import train_tokenizer
 
 KINSHIPS = {"siblings": "same family", "cousins": "same stock", "strangers": "strangers"}

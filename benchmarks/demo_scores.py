@@ -27,11 +27,11 @@ from demo_runs.score import FinishedRun, score_test
 from demo_runs.train import check_passed_on, train, train_command
 from results_file import check_output, machine, save
 
-from metatlp.engine.command_line import parse_flags, run_script
-from metatlp.engine.evaluation import Scores
-from metatlp.engine.flags import flag
+from metatlp.engine.arguments.command_line import parse_flags, run_script
+from metatlp.engine.arguments.flags import flag
 from metatlp.engine.placement import Placement
 from metatlp.engine.placement import start as start_process
+from metatlp.engine.scoring.evaluation import Scores
 from metatlp.errors import InputError
 from metatlp.grid import TLP
 

@@ -7,8 +7,8 @@ import pytest
 
 from metatlp import kernels
 from metatlp.engine import gradients, replicated, rewards
-from metatlp.engine.command_line import parse_flags
-from metatlp.engine.data_args import DataArguments
+from metatlp.engine.arguments.command_line import parse_flags
+from metatlp.engine.arguments.data import DataArguments
 from metatlp.errors import InputError
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"

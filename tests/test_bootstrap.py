@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from metatlp.engine import bootstrap
-from metatlp.engine.bootstrap import Sample, drawn, sampled
+from metatlp.engine.scoring import bootstrap
+from metatlp.engine.scoring.bootstrap import Sample, drawn, sampled
 from metatlp.tasks.metrics import value
 
 

@@ -14,7 +14,7 @@ from metatlp.data.own import OwnFolder, WithOwn, own_tlps, read_own
 from metatlp.data.own_rows import ROW_FORMATS, pair_rows
 from metatlp.data.records import Answer, Question, TaggedSentence, TextPair
 from metatlp.data.xtreme import XtremeFolder
-from metatlp.engine.data_args import DataArguments
+from metatlp.engine.arguments.data import DataArguments
 from metatlp.engine.grid_data import open_source, source_grid
 from metatlp.errors import InputError
 from metatlp.grid import TLP, select, training_grid

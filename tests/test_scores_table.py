@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metatlp.engine.bootstrap import Sample
+from metatlp.engine.scoring.bootstrap import Sample
 from metatlp.grid import TLP
 from metatlp.report.scores import Comparison, markdown_lines, screen_lines
 

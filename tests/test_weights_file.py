@@ -2,7 +2,7 @@
 
 import pytest
 
-from metatlp.engine.weights import read_weights
+from metatlp.engine.arguments.weights import read_weights
 from metatlp.errors import InputError
 
 NAMES = ("pos_hi", "ner_en", "qa_de")

@@ -18,10 +18,10 @@ from metatlp.data.cache import encode_split
 from metatlp.data.demo.languages import EXTERNAL
 from metatlp.data.demo_source import DemoSource
 from metatlp.data.records import Example
-from metatlp.engine.data_args import DataArguments
-from metatlp.engine.evaluation import EvalSplit, Evaluator, Scores
+from metatlp.engine.arguments.data import DataArguments
 from metatlp.engine.placement import Placement
 from metatlp.engine.run_log import timed
+from metatlp.engine.scoring.evaluation import EvalSplit, Evaluator, Scores
 from metatlp.errors import InputError
 from metatlp.grid import TLP
 from metatlp.model.multitask import MultiTaskModel, load_tokenizer

@@ -14,7 +14,7 @@ from meta_step.variants import Ours, Settings
 from meta_step.workload import Workload
 from metatlp.data.streams import BatchStream
 from metatlp.engine import gradients, replicated, rewards
-from metatlp.engine.reward_args import RewardConfig
+from metatlp.engine.arguments.rewards import RewardConfig
 from metatlp.engine.rewards import Rewards
 
 KERNELS = ("accumulate_delta_", "write_delta_", "apply_delta_")

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from metatlp.data.prefetch import EpisodeLoader
 from metatlp.data.streams import BatchStream
+from metatlp.engine.arguments.data import DataArguments
 from metatlp.engine.build import heads
-from metatlp.engine.data_args import DataArguments
 from metatlp.engine.grid_data import load_grid
 from metatlp.engine.placement import Placement
 from metatlp.engine.plan import Slot, build_queue

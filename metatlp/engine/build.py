@@ -8,10 +8,12 @@ from typing import Any
 
 from metatlp.data.encoded import EncodedSplit
 from metatlp.data.streams import BatchStream
-from metatlp.engine.args import MetaArguments
+from metatlp.engine.arguments.data import DataArguments
+from metatlp.engine.arguments.encoder import EncoderArguments
+from metatlp.engine.arguments.meta import MetaArguments
+from metatlp.engine.arguments.rewards import RewardArguments, RewardConfig
+from metatlp.engine.arguments.weights import read_weights
 from metatlp.engine.cost import Cost
-from metatlp.engine.data_args import DataArguments
-from metatlp.engine.encoder_args import EncoderArguments
 from metatlp.engine.grid_data import GridData
 from metatlp.engine.inner import InnerConfig, InnerLoop, InnerState
 from metatlp.engine.overview import (
@@ -25,10 +27,8 @@ from metatlp.engine.overview import (
 from metatlp.engine.placement import Placement
 from metatlp.engine.plan import num_meta_steps
 from metatlp.engine.replicated import AveragingConfig, Replicated
-from metatlp.engine.reward_args import RewardArguments, RewardConfig
 from metatlp.engine.rewards import Rewards
 from metatlp.engine.run_log import RunLog
-from metatlp.engine.weights import read_weights
 from metatlp.errors import InputError
 from metatlp.grid import TLP
 from metatlp.model.arena import Arena

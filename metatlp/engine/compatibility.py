@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from metatlp.data.encoded import EncodedSplit
-from metatlp.engine.args import MetaArguments, RunArguments
+from metatlp.engine.arguments.meta import MetaArguments, RunArguments
 from metatlp.engine.grid_data import GridData
 from metatlp.engine.placement import Placement
 from metatlp.errors import InputError

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from metatlp.engine.arguments.rewards import RewardConfig
 from metatlp.engine.replicated import AveragingConfig
-from metatlp.engine.reward_args import RewardConfig
 
 _FLOAT32 = 4
 _WIDTH = {"exact": 8, "fp32": 4, "bf16": 2}  # of an element in the all-reduce

@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from metatlp.data.demo.fingerprint import digest, generator_digest
 from metatlp.data.once import built_once
-from metatlp.engine.data_args import SourceArguments
-from metatlp.engine.encoder_args import EncoderArguments
-from metatlp.engine.flags import flag_name
+from metatlp.engine.arguments.data import SourceArguments
+from metatlp.engine.arguments.encoder import EncoderArguments
+from metatlp.engine.arguments.flags import flag_name
 from metatlp.engine.placement import Placement
 from metatlp.model import demo_corpus, demo_encoder, demo_pretraining, demo_tokenizer
 

@@ -18,9 +18,9 @@ from metatlp.data.encoded import EncodedSplit
 from metatlp.data.own import OwnFolder, WithOwn, own_tlps
 from metatlp.data.records import Source
 from metatlp.data.xtreme import XtremeFolder
-from metatlp.engine.data_args import DataArguments, SourceArguments
-from metatlp.engine.evaluation import EvalSplit
+from metatlp.engine.arguments.data import DataArguments, SourceArguments
 from metatlp.engine.placement import Placement
+from metatlp.engine.scoring.evaluation import EvalSplit
 from metatlp.errors import InputError
 from metatlp.grid import TLP, Grid, missing_from_paper, select, select_dev, training_grid
 from metatlp.tasks.task import Limits

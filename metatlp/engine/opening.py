@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from metatlp.engine.args import OutputArguments
-from metatlp.engine.data_args import SourceArguments
+from metatlp.engine.arguments.data import SourceArguments
+from metatlp.engine.arguments.encoder import EncoderArguments
+from metatlp.engine.arguments.meta import OutputArguments
 from metatlp.engine.demo import build_demo
-from metatlp.engine.encoder_args import EncoderArguments
 from metatlp.engine.overview import placement_lines
 from metatlp.engine.placement import Placement
 from metatlp.engine.run_log import RunLog

@@ -10,11 +10,11 @@ from typing import Any
 
 from metatlp.data.schedule import Schedule
 from metatlp.data.streams import BatchStream
-from metatlp.engine.args import MetaArguments
+from metatlp.engine.arguments.meta import MetaArguments
+from metatlp.engine.arguments.rewards import RewardArguments
+from metatlp.engine.arguments.supervised import MtlArguments
 from metatlp.engine.cost import Cost
 from metatlp.engine.grid_data import GridData
-from metatlp.engine.reward_args import RewardArguments
-from metatlp.engine.supervised_args import MtlArguments
 from metatlp.grid import TLP
 from metatlp.tasks import TASKS
 

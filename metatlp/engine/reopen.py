@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 import torch
 
-from metatlp.engine.args import MetaArguments
+from metatlp.engine.arguments.data import DataArguments, SourceArguments
+from metatlp.engine.arguments.meta import MetaArguments
 from metatlp.engine.build import head_specs
 from metatlp.engine.checkpoint import Checkpoint
-from metatlp.engine.data_args import DataArguments, SourceArguments
 from metatlp.engine.demo import build_demo_encoder
 from metatlp.engine.provenance import Provenance, of_meta_run
 from metatlp.errors import InputError

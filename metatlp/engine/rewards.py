@@ -22,12 +22,12 @@ from torch import Tensor
 
 from metatlp.data.streams import BatchStream
 from metatlp.engine.adam_delta import AdamDelta
+from metatlp.engine.arguments.rewards import RewardConfig
 from metatlp.engine.gradients import Gradients, compared_spans, cosines, inner_products
 from metatlp.engine.inner import InnerLoop
 from metatlp.engine.placement import Placement
 from metatlp.engine.plan import Slot, assign
 from metatlp.engine.reliability import split_half, split_half_within_tasks
-from metatlp.engine.reward_args import RewardConfig
 from metatlp.grid import TLP
 from metatlp.kernels import accumulate_delta_
 from metatlp.tasks.task import Padding

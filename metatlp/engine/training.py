@@ -9,8 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from metatlp.data.prefetch import EpisodeLoader
-from metatlp.engine.args import MetaArguments, RunArguments
-from metatlp.engine.evaluation import Evaluator
+from metatlp.engine.arguments.meta import MetaArguments, RunArguments
 from metatlp.engine.grid_data import GridData
 from metatlp.engine.inner import InnerLoop
 from metatlp.engine.placement import Placement
@@ -18,6 +17,7 @@ from metatlp.engine.rewards import Rewards
 from metatlp.engine.run_log import RunLog
 from metatlp.engine.run_state import RunState
 from metatlp.engine.same_run import RunIdentity
+from metatlp.engine.scoring.evaluation import Evaluator
 from metatlp.engine.signals import StopRequest
 from metatlp.model.multitask import MultiTaskModel
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from metatlp.engine.jobs import Job
-from metatlp.engine.scoring import Scored
-from metatlp.engine.systems import TRAINED, System
+from metatlp.engine.scoring.jobs import Job
+from metatlp.engine.scoring.scoring import Scored
+from metatlp.engine.scoring.systems import TRAINED, System
 from metatlp.errors import InputError
 from metatlp.grid import TLP
 from metatlp.report.scores import MARKS, Comparison, estimate, markdown_lines, screen_lines

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from metatlp.engine.bootstrap import Sample
+from metatlp.engine.scoring.bootstrap import Sample
 from metatlp.grid import TLP, Grid
 
 MARKS = {

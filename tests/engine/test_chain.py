@@ -11,8 +11,8 @@ from transformers import AutoModelForTokenClassification
 
 from metatlp.data.demo_source import DemoGrid, DemoSource
 from metatlp.data.encoded import EncodedSplit
-from metatlp.engine.evaluation import predict_split
 from metatlp.engine.provenance import read
+from metatlp.engine.scoring.evaluation import predict_split
 from metatlp.export.command import main as export_main
 from metatlp.grid import TLP
 from metatlp.model.multitask import MultiTaskModel, load_tokenizer

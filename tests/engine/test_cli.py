@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from metatlp.data.demo_source import DemoGrid
-from metatlp.engine.args import MetaArguments, RunArguments, resolved
-from metatlp.engine.command_line import FlagParser, parse_flags
-from metatlp.engine.data_args import DataArguments
-from metatlp.engine.flags import flag_name
-from metatlp.engine.presets import PRESETS, preset_defaults
-from metatlp.engine.reward_args import DEFAULTS, RewardArguments
+from metatlp.engine.arguments.command_line import FlagParser, parse_flags
+from metatlp.engine.arguments.data import DataArguments
+from metatlp.engine.arguments.flags import flag_name
+from metatlp.engine.arguments.meta import MetaArguments, RunArguments, resolved
+from metatlp.engine.arguments.presets import PRESETS, preset_defaults
+from metatlp.engine.arguments.rewards import DEFAULTS, RewardArguments
 from metatlp.model.demo_encoder import RECIPE
 from metatlp.sampling import MultiDDSConfig
 

@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from metatlp.engine.args import MetaArguments, RunArguments
-from metatlp.engine.command_line import parse_flags
-from metatlp.engine.data_args import DataArguments
-from metatlp.engine.presets import preset_defaults
-from metatlp.engine.reward_args import RewardArguments
+from metatlp.engine.arguments.command_line import parse_flags
+from metatlp.engine.arguments.data import DataArguments
+from metatlp.engine.arguments.meta import MetaArguments, RunArguments
+from metatlp.engine.arguments.presets import preset_defaults
+from metatlp.engine.arguments.rewards import RewardArguments
 from metatlp.errors import InputError
 
 TYPES = (DataArguments, MetaArguments, RewardArguments, RunArguments)
@@ -219,7 +219,7 @@ def test_what_must_be_given_with_real_data():
 
 @pytest.mark.parametrize("tracker", ["wandb", "trackio"])
 def test_a_missing_tracker_names_its_package(tracker, monkeypatch):
-    monkeypatch.setattr("metatlp.engine.args.find_spec", lambda name: None)
+    monkeypatch.setattr("metatlp.engine.arguments.meta.find_spec", lambda name: None)
     with pytest.raises(InputError) as caught:
         parse(*NEEDED, "--report-to", tracker)
     assert str(caught.value) == (

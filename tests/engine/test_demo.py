@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from metatlp.data.demo_source import DemoGrid
+from metatlp.engine.arguments.presets import TINY_DEMO, TINY_PRETRAINING
 from metatlp.engine.demo import encoder_folder
-from metatlp.engine.presets import TINY_DEMO, TINY_PRETRAINING
 from metatlp.export.command import main as export_main
 
 NAMES = ("ner", "nli", "pa", "pos", "qa")

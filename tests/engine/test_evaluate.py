@@ -17,12 +17,12 @@ from sklearn.metrics import accuracy_score, f1_score
 from metatlp.data.cache import encode_split
 from metatlp.data.xtreme import XtremeFolder
 from metatlp.engine.build import head_specs
-from metatlp.engine.evaluation import EvalSplit, batches, predict_rows, predict_split
-from metatlp.engine.jobs import Job
 from metatlp.engine.models import export_models, load_task_model
 from metatlp.engine.placement import start as start_process
 from metatlp.engine.provenance import Provenance
-from metatlp.engine.scoring import Work, check_read, resamples_seed, score_piece
+from metatlp.engine.scoring.evaluation import EvalSplit, batches, predict_rows, predict_split
+from metatlp.engine.scoring.jobs import Job
+from metatlp.engine.scoring.scoring import Work, check_read, resamples_seed, score_piece
 from metatlp.errors import InputError
 from metatlp.grid import TLP
 from metatlp.model.multitask import build_model, load_tokenizer

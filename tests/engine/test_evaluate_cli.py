@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from metatlp.data.records import SPLITS
+from metatlp.engine.arguments.command_line import FlagParser, parse_flags, run_script
+from metatlp.engine.arguments.data import SourceArguments
+from metatlp.engine.arguments.evaluate import EvaluateArguments
 from metatlp.engine.build import head_specs
-from metatlp.engine.command_line import FlagParser, parse_flags, run_script
-from metatlp.engine.data_args import SourceArguments
-from metatlp.engine.eval_args import EvaluateArguments
-from metatlp.engine.jobs import choose_jobs, wanted_tlps
 from metatlp.engine.models import export_models
 from metatlp.engine.provenance import Provenance
-from metatlp.engine.systems import System, find_systems
+from metatlp.engine.scoring.jobs import choose_jobs, wanted_tlps
+from metatlp.engine.scoring.systems import System, find_systems
 from metatlp.errors import InputError
 from metatlp.grid import EXTERNAL_TLPS, PAPER_SIZES, TLP
 from metatlp.model.multitask import build_model, load_tokenizer

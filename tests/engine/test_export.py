@@ -24,11 +24,11 @@ from transformers import (
 )
 
 from metatlp.engine import checkpoint, provenance
-from metatlp.engine.args import resolved
-from metatlp.engine.command_line import parse_flags
+from metatlp.engine.arguments.command_line import parse_flags
+from metatlp.engine.arguments.meta import resolved
+from metatlp.engine.arguments.presets import preset_defaults
 from metatlp.engine.model_card import model_card
 from metatlp.engine.models import find_models, load_task_model
-from metatlp.engine.presets import preset_defaults
 from metatlp.engine.provenance import Provenance
 from metatlp.engine.reopen import reopen, saved_provenance
 from metatlp.errors import InputError

@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from metatlp.engine.provenance import read
-from metatlp.engine.systems import find_systems
+from metatlp.engine.scoring.systems import find_systems
 from metatlp.export.command import main as export
 from metatlp.grid import TLP
 

@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from metatlp.engine.args import MetaArguments, RunArguments
+from metatlp.engine.arguments.meta import MetaArguments, RunArguments
 from metatlp.engine.compatibility import check_placement
 from metatlp.errors import InputError
 

@@ -11,7 +11,8 @@ import re
 
 import pytest
 
-from metatlp.engine.args import MetaArguments
+from metatlp.engine.arguments.meta import MetaArguments
+from metatlp.engine.arguments.rewards import RewardConfig
 from metatlp.engine.cost import Cost
 from metatlp.engine.overview import (
     choice_lines,
@@ -21,7 +22,6 @@ from metatlp.engine.overview import (
     step_line,
 )
 from metatlp.engine.replicated import AveragingConfig
-from metatlp.engine.reward_args import RewardConfig
 
 NAMES = ["qa_en", "qa_es", "nli_en", "nli_fr", "pa_en", "pa_de", "pos_en", "pos_hi", "ner_en"]
 NAMES += ["ner_zh"]

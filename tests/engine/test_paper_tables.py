@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from metatlp.engine.args import MetaArguments, RunArguments
-from metatlp.engine.command_line import parse_flags
-from metatlp.engine.data_args import DataArguments, EncodingArguments, SourceArguments
-from metatlp.engine.eval_args import EvaluateArguments
-from metatlp.engine.presets import finetune_defaults, mtl_defaults, preset_defaults
-from metatlp.engine.reward_args import RewardArguments
-from metatlp.engine.supervised_args import (
+from metatlp.engine.arguments.command_line import parse_flags
+from metatlp.engine.arguments.data import DataArguments, EncodingArguments, SourceArguments
+from metatlp.engine.arguments.evaluate import EvaluateArguments
+from metatlp.engine.arguments.meta import MetaArguments, RunArguments
+from metatlp.engine.arguments.presets import finetune_defaults, mtl_defaults, preset_defaults
+from metatlp.engine.arguments.rewards import RewardArguments
+from metatlp.engine.arguments.supervised import (
     FinetuneArguments,
     FinetuneOutputArguments,
     MtlArguments,

@@ -15,10 +15,10 @@ from transformers import BertConfig
 from metatlp.data.cache import encode_split
 from metatlp.data.streams import BatchStream
 from metatlp.data.xtreme import XtremeFolder
+from metatlp.engine.arguments.rewards import RewardConfig
 from metatlp.engine.gradients import Gradients, compared_spans
 from metatlp.engine.inner import InnerConfig, InnerLoop, InnerState
 from metatlp.engine.reliability import split_half, split_half_within_tasks
-from metatlp.engine.reward_args import RewardConfig
 from metatlp.engine.rewards import Rewards
 from metatlp.grid import TLP
 from metatlp.model.arena import Arena

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from metatlp.engine.command_line import FlagParser, parse_flags
-from metatlp.engine.data_args import DataArguments, EncodingArguments
-from metatlp.engine.init_from import init_defaults
-from metatlp.engine.presets import DEMO_FINETUNE, DEMO_MTL, mtl_defaults
-from metatlp.engine.supervised_args import (
+from metatlp.engine.arguments.command_line import FlagParser, parse_flags
+from metatlp.engine.arguments.data import DataArguments, EncodingArguments
+from metatlp.engine.arguments.presets import DEMO_FINETUNE, DEMO_MTL, mtl_defaults
+from metatlp.engine.arguments.supervised import (
     FinetuneArguments,
     FinetuneOutputArguments,
     MtlArguments,
     MtlOutputArguments,
 )
+from metatlp.engine.supervised.init_from import init_defaults
 from metatlp.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]

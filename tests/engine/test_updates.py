@@ -14,9 +14,9 @@ from metatlp.data.encoded import EncodedSplit
 from metatlp.data.schedule import Member, PartLoader, Schedule, shuffled_plan
 from metatlp.data.xtreme import XtremeFolder
 from metatlp.engine.build import head_specs
-from metatlp.engine.data_parallel import DataParallel
 from metatlp.engine.inner import InnerConfig, InnerLoop, InnerState, backward
 from metatlp.engine.placement import start as start_process
+from metatlp.engine.supervised.data_parallel import DataParallel
 from metatlp.errors import DivergedError
 from metatlp.grid import TLP
 from metatlp.model.arena import Arena

@@ -15,8 +15,8 @@ from metatlp import grid
 from metatlp.data.encoded import EncodedSplit
 from metatlp.data.own import OwnFolder
 from metatlp.data.own_rows import ROW_FORMATS, pair_rows, tagged_rows
+from metatlp.engine.arguments.data import DataArguments
 from metatlp.engine.build import head_specs
-from metatlp.engine.data_args import DataArguments
 from metatlp.errors import InputError
 from metatlp.grid import TLP, Grid, select, training_grid
 from metatlp.script import run_other

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
+from metatlp.engine.arguments.flags import flag_name
+from metatlp.engine.arguments.presets import finetune_defaults
+from metatlp.engine.arguments.supervised import FinetuneArguments
 from metatlp.engine.build import model_of
-from metatlp.engine.flags import flag_name
 from metatlp.engine.models import find_models, load_task_model
-from metatlp.engine.presets import finetune_defaults
 from metatlp.engine.provenance import Provenance, read
-from metatlp.engine.supervised_args import FinetuneArguments
 from metatlp.errors import InputError
 from metatlp.model.multitask import MultiTaskModel
 from metatlp.tasks.task import Limits

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar
 
-from metatlp.engine.args import OutputArguments
-from metatlp.engine.encoder_args import EncoderArguments
-from metatlp.engine.flags import at_least, flag, flag_name
+from metatlp.engine.arguments.encoder import EncoderArguments
+from metatlp.engine.arguments.flags import at_least, flag, flag_name
+from metatlp.engine.arguments.meta import OutputArguments
 from metatlp.errors import InputError
 
 Number = TypeVar("Number", int, float)

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from metatlp.data.records import SPLITS
 from metatlp.data.submission import SUBMITTED
-from metatlp.engine.flags import at_least, flag
+from metatlp.engine.arguments.flags import at_least, flag
 from metatlp.errors import InputError
 
 

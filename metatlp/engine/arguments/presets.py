@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from metatlp.engine.data_args import default_source
+from metatlp.engine.arguments.data import default_source
 from metatlp.errors import InputError
 from metatlp.sampling import SAMPLERS
 

@@ -11,7 +11,7 @@ from metatlp.engine import checkpoint
 from metatlp.engine.models import export_models
 from metatlp.engine.overview import score_lines
 from metatlp.engine.run_state import copy_in
-from metatlp.engine.supervised import Supervised
+from metatlp.engine.supervised.loop import Supervised
 from metatlp.errors import InputError
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from metatlp.data.records import Source
 from metatlp.data.submission import file_of
-from metatlp.engine.eval_args import EvaluateArguments
-from metatlp.engine.systems import System, check_unseen
+from metatlp.engine.arguments.evaluate import EvaluateArguments
+from metatlp.engine.scoring.systems import System, check_unseen
 from metatlp.errors import InputError
 from metatlp.grid import EXTERNAL_TLPS, PAPER_SIZES, TLP, Grid
 

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from metatlp.data.schedule import PartLoader, Schedule
+from metatlp.engine.arguments.supervised import UpdateArguments
 from metatlp.engine.checkpoint import newest_state
-from metatlp.engine.data_parallel import DataParallel
-from metatlp.engine.evaluation import EvalSplit, Evaluator
 from metatlp.engine.inner import InnerConfig, InnerLoop, InnerState
 from metatlp.engine.placement import Placement
 from metatlp.engine.provenance import Provenance
 from metatlp.engine.run_log import RunLog
 from metatlp.engine.same_run import RunIdentity, check_same_run, checksum
+from metatlp.engine.scoring.evaluation import EvalSplit, Evaluator
 from metatlp.engine.signals import StopRequest
-from metatlp.engine.supervised import Supervised, TrainSettings
-from metatlp.engine.supervised_args import UpdateArguments
+from metatlp.engine.supervised.data_parallel import DataParallel
+from metatlp.engine.supervised.loop import Supervised, TrainSettings
 from metatlp.errors import InputError
 from metatlp.grid import TLP
 from metatlp.model.arena import Arena

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from metatlp.engine.flags import at_least, flag, flag_name
+from metatlp.engine.arguments.flags import at_least, flag, flag_name
 from metatlp.errors import InputError
 from metatlp.model.demo_encoder import RECIPE
 

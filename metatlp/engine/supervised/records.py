@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metatlp.engine.provenance import Provenance
+from metatlp.engine.same_run import FREE_FLAGS, RunIdentity
+from metatlp.engine.supervised.call import Finetuning
 from metatlp.errors import InputError
 from metatlp.grid import TLP
 from metatlp.tasks import TASKS
 
-if TYPE_CHECKING:
-    from metatlp.engine.finetuning import Finetuning
-
+# What is scored decides what is kept, and stands in the results.
+FREE = FREE_FLAGS - {"eval_every", "eval_examples"}
 Scores = dict[str, dict[str, float]]  # split -> metric -> value
 _KEYS = {"tlp", "shots", "seed", "lr", "updates", "identity"}
 
@@ -111,4 +113,22 @@ def read_result(folder: Path) -> dict[str, Any]:
     whole = isinstance(found, dict) and found.keys() >= _KEYS
     if not whole or not isinstance(found["identity"], dict) or "arguments" not in found["identity"]:
         raise InputError(f"{path}: damaged (not a result); remove {folder} to train anew")
+    return found
+
+
+def has_result(one: Finetuning, folder: Path, *rates: float) -> bool:
+    """Whether folder/result.json is there, from before.
+
+    Raises:
+        InputError: it is of other flags or data, or damaged.
+    """
+    found = (folder / "result.json").exists()
+    if found:
+        saved = RunIdentity.of_checkpoint(read_result(folder)["identity"])
+        own = dataclasses.replace(
+            one.identity(*rates), num_steps=saved.num_steps, theta_0=saved.theta_0
+        )
+        difference = saved.difference(own, FREE)
+        if difference:
+            raise InputError(f"--resume: {folder}/result.json was made with {difference}")
     return found

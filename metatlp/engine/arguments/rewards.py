@@ -10,7 +10,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
-from metatlp.engine.flags import at_least, flag, flag_name
+from metatlp.engine.arguments.flags import at_least, flag, flag_name
 from metatlp.errors import InputError
 from metatlp.sampling import SAMPLERS, MultiDDSConfig
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, ClassVar, Literal
 
+from metatlp.engine.arguments.data import DataArguments, EncodingArguments
+from metatlp.engine.arguments.encoder import EncoderArguments, check_share
+from metatlp.engine.arguments.flags import at_least, flag, flag_name
+from metatlp.engine.arguments.rewards import RewardArguments
 from metatlp.engine.bounds import LARGEST_EXACT_CLIP
-from metatlp.engine.data_args import DataArguments, EncodingArguments
-from metatlp.engine.encoder_args import EncoderArguments, check_share
-from metatlp.engine.flags import at_least, flag, flag_name
-from metatlp.engine.reward_args import RewardArguments
 from metatlp.errors import InputError
 from metatlp.sampling import SAMPLERS
 

@@ -15,16 +15,16 @@ from tqdm import tqdm
 
 from metatlp.data.records import Source
 from metatlp.data.submission import check_aligned, file_of, text_of
-from metatlp.engine.bootstrap import Sample, sampled
-from metatlp.engine.eval_args import EvaluateArguments
-from metatlp.engine.evaluation import EvalSplit, predict_split
+from metatlp.engine.arguments.evaluate import EvaluateArguments
 from metatlp.engine.grid_data import SplitLoader
-from metatlp.engine.jobs import Job
 from metatlp.engine.models import load_task_model
 from metatlp.engine.placement import Placement
 from metatlp.engine.plan import spread
 from metatlp.engine.run_log import timed
-from metatlp.engine.systems import System
+from metatlp.engine.scoring.bootstrap import Sample, sampled
+from metatlp.engine.scoring.evaluation import EvalSplit, predict_split
+from metatlp.engine.scoring.jobs import Job
+from metatlp.engine.scoring.systems import System
 from metatlp.errors import InputError
 from metatlp.model.multitask import MultiTaskModel, load_tokenizer
 from metatlp.seeds import derive_seed

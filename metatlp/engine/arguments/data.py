@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from metatlp.data.demo_source import DemoGrid
-from metatlp.engine.flags import at_least, flag, flag_name
+from metatlp.engine.arguments.flags import at_least, flag, flag_name
 from metatlp.errors import InputError
 from metatlp.grid import task_codes
 from metatlp.tasks import BATCH_SIZES, Limits

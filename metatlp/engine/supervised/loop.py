@@ -18,8 +18,6 @@ from torch import Tensor
 from metatlp.data.schedule import PartLoader
 from metatlp.engine import checkpoint
 from metatlp.engine.checkpoint import Checkpoint
-from metatlp.engine.data_parallel import DataParallel, UpdateReport
-from metatlp.engine.evaluation import Evaluator
 from metatlp.engine.inner import InnerState
 from metatlp.engine.overview import score_lines
 from metatlp.engine.placement import AgreedError, Placement
@@ -28,7 +26,9 @@ from metatlp.engine.provenance import Provenance
 from metatlp.engine.run_log import RunLog, timed
 from metatlp.engine.run_state import check_restorable, copy_in, distance
 from metatlp.engine.same_run import RunIdentity, moved_line, where_it_runs
+from metatlp.engine.scoring.evaluation import Evaluator
 from metatlp.engine.signals import StopRequest
+from metatlp.engine.supervised.data_parallel import DataParallel, UpdateReport
 from metatlp.errors import DivergedError
 from metatlp.model.arena import Arena
 from metatlp.tasks import TASKS

@@ -1,0 +1,1 @@
+"""Ordinary training: multi-task learning and finetuning."""
