@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from typing import Any
 
+from metatlp.data.parts import moved
 from metatlp.data.prefetch import EpisodeLoader
 from metatlp.data.streams import BatchStream
 from metatlp.engine.arguments.command_line import parse_flags, run_script
@@ -36,10 +37,11 @@ from metatlp.engine.build import (
     data_record,
     show_overview,
 )
-from metatlp.engine.compatibility import check_encoder, check_placement
+from metatlp.engine.compatibility import check_encoder, lay_out
 from metatlp.engine.demo import demo_lines, next_line
 from metatlp.engine.grid_data import load_grid
 from metatlp.engine.inner import SlotReport
+from metatlp.engine.mesh import Mesh
 from metatlp.engine.meta_step import meta_step
 from metatlp.engine.opening import open_run
 from metatlp.engine.outputs import (
@@ -56,7 +58,7 @@ from metatlp.engine.placement import Placement, start
 from metatlp.engine.plan import Slot, assign, build_queue, linear_decay
 from metatlp.engine.run_log import RunLog, start_tracker, timed
 from metatlp.engine.run_state import RunState
-from metatlp.engine.same_run import RunIdentity, check_same_run, checksum
+from metatlp.engine.same_run import RunIdentity, check_same_run
 from metatlp.engine.scoring.evaluation import Evaluator
 from metatlp.engine.signals import StopRequest
 from metatlp.engine.training import Training
@@ -73,15 +75,14 @@ def main(argv: Sequence[str]) -> int:
     with StopRequest("stopped before the first meta step; there was nothing to save") as stop:
         placement = start(run.report_to, run.output_dir)
         log = RunLog(Path(run.output_dir), placement)
+        mesh, meta = lay_out(meta, run, placement)
         arguments = resolved(data, meta, rewards, run)
-        with placement.together():
-            check_placement(meta, run, placement)
         chosen = preset_values(meta.preset, data, meta, run)
         lines = demo_lines(data, meta, chosen, "preset demo, the default on this data")
         meta, tokenizer = open_run(
-            data, meta, run, placement, log, arguments, lines, meta.meta_batch_size
+            data, meta, run, placement, log, arguments, lines, (mesh, meta.meta_batch_size)
         )
-        training = build(data, meta, rewards, run, placement, log, tokenizer, stop, arguments)
+        training = build(data, meta, rewards, run, placement, mesh, log, tokenizer, stop, arguments)
         if training is None:
             return 0
         with training.loader, closing(training.rewards) if training.rewards else nullcontext():
@@ -101,6 +102,7 @@ def build(
     rewards: RewardArguments,
     run: RunArguments,
     placement: Placement,
+    mesh: Mesh,
     log: RunLog,
     tokenizer: Any,
     stop: StopRequest,
@@ -122,17 +124,17 @@ def build(
     with placement.together():
         sampler = choose_sampler(meta, rewards, grid_data, streams)
     num_steps = count_steps(meta, streams)
-    show_overview(log, grid_data, streams, sampler, meta, rewards, num_steps)
+    show_overview(log, grid_data, streams, sampler, meta, rewards, num_steps, mesh)
     if run.dry_run:
         return None
-    model, inner_loop, strategy = build_strategy(meta, grid_data, streams, placement)
-    theta_0 = strategy.theta.start.clone()
+    theta_0, inner_loop, strategy = build_strategy(meta, grid_data, streams, placement, mesh)
+    parameters = strategy.parameters
     identity = RunIdentity(
         arguments=arguments,
         data=grid_data.fingerprints(),
         num_steps=num_steps,
         mixed_precision=placement.accelerator.mixed_precision,
-        theta_0=checksum(theta_0),
+        theta_0=theta_0,
     )
     check_same_run(identity, placement)
     with placement.together():
@@ -145,6 +147,8 @@ def build(
         # This step's queue and the next one's, and room for draws that a learning sampler changed.
         max_waiting=4 * meta.meta_batch_size,
         pin_memory=placement.device.type == "cuda",
+        num_parts=meta.num_parts,
+        own=range(meta.num_parts)[mesh.member :: mesh.ranks_per_tlp],
     )
     return Training(
         meta=meta,
@@ -160,15 +164,20 @@ def build(
             data,
             rewards.rewards(meta.sampler),
             grid_data,
-            inner_loop,
             strategy,
             padding,
             placement,
         ),
-        evaluator=Evaluator(model, grid_data.dev, padding, run.eval_batch_size, placement),
-        model=model,
+        evaluator=Evaluator(
+            parameters.model,
+            grid_data.dev,
+            padding,
+            run.eval_batch_size,
+            placement,
+            mesh if parameters.lockstep else None,
+        ),
         tokenizer=tokenizer,
-        theta_0=theta_0,
+        theta_0=strategy.theta.start.clone(),
         num_steps=num_steps,
         identity=identity,
         stop=stop,
@@ -214,9 +223,8 @@ def draw_queue(training: Training) -> list[Slot]:
     upcoming = copy.deepcopy(state.sampler).draw(state.step + 1, m)
     hint = build_queue([arms[i] for i in upcoming], Counter(state.cursors))
     for slots in (queue, hint):
-        for slot in assign(slots, state.strategy.cost, training.placement.world)[
-            training.placement.rank
-        ]:
+        mesh = state.strategy.mesh
+        for slot in assign(slots, state.strategy.cost, mesh.groups)[mesh.group]:
             training.loader.schedule(slot.tlp, slot.episode)
     return queue
 
@@ -238,10 +246,7 @@ def update_sampler(training: Training, lr: float) -> None:
 def run_slot(training: Training, slot: Slot, lr: float) -> SlotReport:
     """The inner loop of one slot: U_k of Algorithm 1, line 6."""
     device = training.placement.device
-    batches = [
-        {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-        for batch in training.loader.take(slot.tlp, slot.episode)
-    ]
+    batches = [moved(parts, device) for parts in training.loader.take(slot.tlp, slot.episode)]
     return training.inner_loop.run(slot, batches, lr, training.state.step)
 
 

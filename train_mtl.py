@@ -203,7 +203,7 @@ def finish(training: Supervised, average_last: int, tokenizer: Any) -> None:
     with training.placement.together():
         log.raise_failure()
         if training.placement.is_main:
-            export_models(training.parallel.loop.model, tokenizer, folder, provenance)
+            export_models(training.parameters.model, tokenizer, folder, provenance)
     log.say(f"finished {training.num_updates} updates; models in {folder}")
     if average_last:
         mean_of_checkpoints(training, average_last, tokenizer)

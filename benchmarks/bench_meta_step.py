@@ -40,11 +40,11 @@ from metatlp.engine.arguments.data import DataArguments
 from metatlp.engine.arguments.flags import at_least, flag
 from metatlp.engine.arguments.meta import MetaArguments
 from metatlp.engine.arguments.presets import preset_defaults
+from metatlp.engine.averaging import AveragingConfig
 from metatlp.engine.cost import Cost
 from metatlp.engine.demo import build_demo, demo_lines
 from metatlp.engine.placement import Placement
 from metatlp.engine.placement import start as start_process
-from metatlp.engine.replicated import AveragingConfig
 from metatlp.errors import InputError
 
 SPREAD = "qa_en,nli_en,nli_de,pa_en,pos_en,pos_hi,ner_en,ner_es"

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from metatlp.data.encoded import EncodedSplit
 from metatlp.data.streams import BatchStream
+from metatlp.engine.adamw import InnerConfig
 from metatlp.engine.arguments.command_line import parse_flags, run_script
 from metatlp.engine.arguments.data import DataArguments
 from metatlp.engine.arguments.flags import at_least, flag
@@ -40,7 +41,8 @@ from metatlp.engine.arguments.rewards import RewardConfig
 from metatlp.engine.build import heads
 from metatlp.engine.demo import build_demo
 from metatlp.engine.grid_data import GridData, load_grid
-from metatlp.engine.inner import InnerConfig, InnerLoop, InnerState, backward
+from metatlp.engine.parameters.passes import backward
+from metatlp.engine.parameters.replicated import ReplicatedParameters
 from metatlp.engine.placement import Placement
 from metatlp.engine.placement import start as start_process
 from metatlp.engine.rewards import Rewards
@@ -94,9 +96,8 @@ class Bench:
         self.train, self.dev = self._streams(grid.train), self._streams(grid.reward_dev)
         model = build_model(meta.model, heads(grid), seed=0, dropout=0.0)
         self.model = model.to(placement.device)
-        arena = Arena(self.model.named_uses())
-        state = InnerState.zeros(arena)
-        self.inner = InnerLoop(self.model, arena, state, InnerConfig(), 0, nullcontext)
+        self.arena = Arena(self.model.named_uses())
+        self.at_theta = ReplicatedParameters(self.model, self.arena, InnerConfig(), nullcontext)
 
     def _streams(self, splits: Mapping[TLP, EncodedSplit]) -> dict[TLP, BatchStream]:
         return {t: BatchStream(s, t, self.sizes[t.task], seed=0) for t, s in splits.items()}
@@ -110,9 +111,16 @@ class Bench:
         """As in a run; to be closed."""
         config = RewardConfig("mean-of-cos", self.num_batches, "all", dropout=False, every=1)
         dev = {tlp: self.dev[tlp] for tlp in targets}
-        theta = self.inner.arena.live.clone()
         return Rewards(
-            self.inner, theta, self.train, dev, self.padding, config, False, self.placement
+            self.at_theta,
+            self.arena.live.clone(),
+            self.train,
+            dev,
+            self.padding,
+            config,
+            False,
+            self.placement,
+            seed=0,
         )
 
     def naive(
@@ -202,7 +210,7 @@ def measure_all(
     results: dict[str, Any] = {
         "command": "python benchmarks/bench_rewards.py " + " ".join(without_paths(argv)),
         "machine": machine(device),
-        "num_parameters": bench.inner.arena.num_parameters,
+        "num_parameters": bench.arena.num_parameters,
         "batches": bench.num_batches,
         "rounds": arguments.repeats,
         "measured": [],

@@ -1,6 +1,7 @@
 """The command line of a small script: what the user got wrong is one line, and exit code 2.
 
-Needs only the standard library. Knows no flag; the scripts that train have engine/arguments/command_line.py.
+Needs only the standard library. Knows no flag; the scripts that train have
+engine/arguments/command_line.py.
 """
 
 from __future__ import annotations

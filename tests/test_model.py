@@ -16,6 +16,7 @@ from transformers import (
     XLMRobertaConfig,
 )
 
+from metatlp.engine.adamw import InnerConfig
 from metatlp.errors import InputError
 from metatlp.model.arena import ALIGNMENT, Arena
 from metatlp.model.multitask import HeadSpec, build_model, count_parameters, load_config
@@ -156,7 +157,7 @@ def test_arena_layout_by_hand():
     assert a[0].item() == 7.0
     (a.sum() * 2 + b.sum()).backward()
     assert arena.grad[64:67].tolist() == [2.0, 2.0, 2.0] and arena.grad[:32].eq(1).all()
-    assert [s.name for s in arena.active("ner")] == ["ner+pos"]
+    assert [s.name for s in InnerConfig().stepped("ner", arena.segments)] == ["ner+pos"]
 
 
 @pytest.mark.parametrize("broken", ["missing", "no-config", "bad-json", "unknown-type"])

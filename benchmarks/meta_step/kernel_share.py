@@ -13,7 +13,7 @@ from meta_step.clock import PARTS_STEPS, Clock
 from meta_step.variants import Ours, Settings
 from meta_step.workload import Workload
 from metatlp.data.streams import BatchStream
-from metatlp.engine import gradients, replicated, rewards
+from metatlp.engine import averaging, gradients, rewards
 from metatlp.engine.arguments.rewards import RewardConfig
 from metatlp.engine.rewards import Rewards
 
@@ -39,14 +39,14 @@ def kernels_watched(ours: Ours, clock: Clock) -> Iterator[None]:
 
         return call
 
-    originals = {kernel: getattr(replicated, kernel) for kernel in KERNELS}
+    originals = {kernel: getattr(averaging, kernel) for kernel in KERNELS}
     for kernel, function in originals.items():
-        setattr(replicated, kernel, watched(kernel, function))
+        setattr(averaging, kernel, watched(kernel, function))
     try:
         yield
     finally:
         for kernel, function in originals.items():
-            setattr(replicated, kernel, function)
+            setattr(averaging, kernel, function)
 
 
 def reward_update(work: Workload) -> dict[str, float]:
@@ -61,7 +61,15 @@ def reward_update(work: Workload) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     theta = ours.strategy.theta.start
     measured = Rewards(
-        ours.inner_loop, theta, work.streams, dev, work.padding, config, False, work.placement
+        ours.parameters,
+        theta,
+        work.streams,
+        dev,
+        work.padding,
+        config,
+        False,
+        work.placement,
+        seed=0,
     )
     with closing(measured):
         clock.watch(measured.train, {"add": PASSES})

@@ -20,11 +20,10 @@ from meta_step.variants import Floor, Ours, Settings, Variant, builders
 from meta_step.workload import Workload
 
 PERCENTILES = (20, 50, 80)
-# What a meta step of ours is made of: (object, method, what it is called in the table).
+# What a meta step of ours is made of: method -> what it is called in the table.
 INNER_PARTS = {
-    "_gradient": "forward, backward, zeroing",
-    "shrink": "norm",
-    "step": "AdamW",
+    "gradient": "forward, backward, zeroing",
+    "step": "norm, AdamW",
 }
 OUTER_PARTS = {
     "begin": "begin: scales of the fixed point",
@@ -128,9 +127,9 @@ def cost_of_exact(parts: dict[str, dict[str, tuple[float, float]]]) -> dict[str,
 
 def _ours_in_parts(ours: Ours, step: int) -> dict[str, float]:
     clock, kernels = Clock(ours.work.device), Clock(ours.work.device)
-    watched = (ours.inner_loop, ours.strategy, ours)
+    watched = (ours.parameters, ours.strategy, ours)
     originals = [dict(vars(owner)) for owner in watched]
-    clock.watch(ours.inner_loop, INNER_PARTS)
+    clock.watch(ours.parameters, INNER_PARTS)
     clock.watch(ours.strategy, OUTER_PARTS)
     clock.watch(ours, {"take": "waiting for batches", "measure_distance": "distance"})
     ours.prepare(step)
@@ -147,7 +146,7 @@ def _ours_in_parts(ours: Ours, step: int) -> dict[str, float]:
 def _floor_in_parts(floor: Floor, step: int) -> dict[str, float]:
     clock = Clock(floor.work.device)
     floor.prepare(step)
-    gradient = clock.timed(INNER_PARTS["_gradient"], floor.gradient)
+    gradient = clock.timed(INNER_PARTS["gradient"], floor.gradient)
     update = clock.timed(INNER_PARTS["step"], floor.update)
     begun = clock.now()
     for slot, batches in zip(floor.work.queues[step], floor.batches, strict=True):

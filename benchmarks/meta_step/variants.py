@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from meta_step.workload import Workload
-from metatlp.engine.inner import InnerConfig, InnerLoop, InnerState, SlotReport
+from metatlp.data.parts import Part, moved
+from metatlp.engine.adamw import InnerConfig
+from metatlp.engine.averaging import Averaging, AveragingConfig
+from metatlp.engine.inner import InnerLoop, SlotReport
+from metatlp.engine.mesh import build_mesh
 from metatlp.engine.meta_step import meta_step
+from metatlp.engine.parameters.build import build_parameters
 from metatlp.engine.plan import Slot, assign
-from metatlp.engine.replicated import AveragingConfig, Replicated
-from metatlp.engine.run_state import distance
-from metatlp.model.arena import Arena
 from metatlp.model.multitask import MultiTaskModel
 from metatlp.tasks import TASKS
 from metatlp.tasks.task import Batch, model_inputs
@@ -51,24 +53,15 @@ class Ours:
     def __init__(self, work: Workload, reduce: str, inner_state: str, settings: Settings):
         self.name = f"ours, {reduce}, {inner_state}"
         self.work, self.settings = work, settings
-        rank, world = work.placement.rank, work.placement.world
-        model = work.model(settings.dropout)
-        arena = Arena(model.named_uses())
-        state = InnerState.zeros(arena)
-        autocast = work.placement.accelerator.autocast
-        self.inner_loop = InnerLoop(model, arena, state, settings.inner, 0, autocast, rank)
-        self.averaging = AveragingConfig(work.inner_steps, inner_state, reduce=reduce)
-        self.strategy = Replicated(
-            arena,
-            state,
-            self.inner_loop.stepped,
-            self.averaging,
-            settings.inner,
-            work.cost,
-            rank,
-            world,
+        placement = work.placement
+        mesh = build_mesh(placement.rank, placement.world, 1, placement.device)
+        self.parameters = build_parameters(
+            work.model(settings.dropout), settings.inner, placement, mesh
         )
-        self.theta_0 = arena.live.clone()
+        self.inner_loop = InnerLoop(self.parameters, 0, rank=placement.rank)
+        self.averaging = AveragingConfig(work.inner_steps, inner_state, reduce=reduce)
+        self.strategy = Averaging(self.parameters, self.averaging, work.cost)
+        self.theta_0 = self.parameters.live.clone()
         self.loader = work.loader()
         self.moved = 0.0
 
@@ -87,14 +80,14 @@ class Ours:
         self.measure_distance()
 
     def measure_distance(self) -> None:
-        self.moved = distance(self.strategy.theta.start, self.theta_0)
+        self.moved = self.strategy.distance(self.theta_0)
 
     def theta(self) -> Tensor:
         return self.strategy.theta.start
 
-    def take(self, slot: Slot) -> list[Batch]:
-        batches = self.loader.take(slot.tlp, slot.episode)
-        return [self.work.to_device(batch) for batch in batches]
+    def take(self, slot: Slot) -> list[list[Part]]:
+        device = self.work.device
+        return [moved(parts, device) for parts in self.loader.take(slot.tlp, slot.episode)]
 
     def _slot(self, slot: Slot, step: int) -> SlotReport:
         return self.inner_loop.run(slot, self.take(slot), self.settings.lr, step)
@@ -228,7 +221,7 @@ def agreement(work: Workload) -> dict[str, float]:
     for reduce in ("exact", "fp32"):
         ours = Ours(work, reduce, "reset", settings)
         ours.run(0)
-        views = ours.strategy.arena.views(ours.theta())
+        views = ours.parameters.pieces.views(ours.theta())
         names = naive.model.named_uses()
         error = torch.cat([(views[n] - p.detach()).flatten() for n, (p, _) in names.items()])
         found[ours.name] = (error.double().norm() / ours.moved).item()

@@ -61,7 +61,10 @@ class Workload:
     def batches(self, step: int, longest: bool = False) -> list[list[Batch]]:
         """The k batches of each slot on the device; padded to the limit with `longest`."""
         with self.loader() as loader:
-            episodes = [loader.take(slot.tlp, slot.episode) for slot in self.queues[step]]
+            episodes = [
+                [batch.tensors for (batch,) in loader.take(slot.tlp, slot.episode)]
+                for slot in self.queues[step]
+            ]
         if longest:
             episodes = [
                 [self._pad(batch, self.longest[slot.tlp.task]) for batch in batches]

@@ -7,11 +7,14 @@ Knows no rank and no device but the pinning of host memory.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
+import numpy as np
+
 from metatlp.data.encoded import EncodedSplit
+from metatlp.data.parts import Part, cut
 from metatlp.data.streams import BatchStream
 from metatlp.grid import TLP
 from metatlp.tasks import TASKS, Padding
@@ -25,6 +28,7 @@ class EpisodeLoader:
         streams: of the TLPs that may be asked for.
         padding: of the tokenizer.
         k: batches per episode (inner steps).
+        num_parts: in which every batch is cut. own: the numbers of those that are wanted.
         max_waiting: scheduled episodes kept; the oldest falls out, and is built when taken.
         pin_memory: put the tensors into page-locked memory, for asynchronous copies to a GPU.
     """
@@ -36,10 +40,13 @@ class EpisodeLoader:
         k: int,
         max_waiting: int = 64,
         pin_memory: bool = False,
+        num_parts: int = 1,
+        own: Sequence[int] = (0,),
     ) -> None:
         self._streams, self._padding, self._k, self._pin = streams, padding, k, pin_memory
+        self._num_parts, self._own = num_parts, own
         self._max_waiting = max_waiting
-        self._waiting: OrderedDict[tuple[TLP, int], Future[list[Batch]]] = OrderedDict()
+        self._waiting: OrderedDict[tuple[TLP, int], Future[list[list[Part]]]] = OrderedDict()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="episodes")
 
     def schedule(self, tlp: TLP, episode: int) -> None:
@@ -49,8 +56,8 @@ class EpisodeLoader:
             if len(self._waiting) > self._max_waiting:
                 self._waiting.popitem(last=False)[1].cancel()
 
-    def take(self, tlp: TLP, episode: int) -> list[Batch]:
-        """The k batches of an episode; waits for it, or builds it if it was not scheduled.
+    def take(self, tlp: TLP, episode: int) -> list[list[Part]]:
+        """The k batches of an episode, in parts; waits for it, or builds what was not scheduled.
 
         Raises:
             Whatever its building raised in the thread.
@@ -74,12 +81,13 @@ class EpisodeLoader:
     ) -> None:
         self.close()
 
-    def _build(self, tlp: TLP, episode: int) -> list[Batch]:
+    def _build(self, tlp: TLP, episode: int) -> list[list[Part]]:
         stream = self._streams[tlp]
-        collate = TASKS[tlp.task].collate
         split = stream.split
         assert isinstance(split, EncodedSplit)
-        batches = [collate(split, rows, self._padding) for rows in stream.episode(episode, self._k)]
-        if self._pin:
-            batches = [{name: t.pin_memory() for name, t in batch.items()} for batch in batches]
-        return batches
+
+        def collate(rows: np.ndarray) -> Batch:
+            return TASKS[tlp.task].collate(split, rows, self._padding)
+
+        batches = stream.episode(episode, self._k)
+        return [cut(rows, self._num_parts, self._own, collate, self._pin) for rows in batches]

@@ -15,6 +15,7 @@ import numpy as np
 
 from metatlp.data.encoded import EncodedSplit
 from metatlp.data.gathered import Concatenation
+from metatlp.data.parts import Part, cut
 from metatlp.data.streams import BatchStream
 from metatlp.grid import TLP
 from metatlp.sampling import Sampler
@@ -109,19 +110,6 @@ def drawn_plan(sampler: Sampler, num_members: int, num_updates: int) -> np.ndarr
     return plan
 
 
-@dataclass(frozen=True)
-class Part:
-    """A share of an update's batch.
-
-    Attributes:
-        index: which share. weight: its rows over those of the batch. tensors: of the collated rows.
-    """
-
-    index: int
-    weight: float
-    tensors: Batch
-
-
 class PartLoader:
     """Builds this rank's parts of each batch, the next update's in a background thread.
 
@@ -147,7 +135,7 @@ class PartLoader:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parts")
 
     def take(self, update: int) -> list[Part]:
-        """This rank's parts; a batch of few rows may have none for it."""
+        """This rank's parts."""
         waiting, self._next = self._next, None
         parts = waiting[1].result() if waiting and waiting[0] == update else self._build(update)
         if update + 1 < len(self.schedule):
@@ -171,15 +159,9 @@ class PartLoader:
 
     def _build(self, update: int) -> list[Part]:
         member, rows = self.schedule.member(update), self.schedule.rows(update)
-        parts = []
-        for index in self._own:
-            # Every so many-th row: rows are sorted by length, and so the parts are like each other.
-            own = rows[index :: self._num_parts]
-            if not len(own):
-                continue
+
+        def collate(own: np.ndarray) -> Batch:
             split = member.rows.take(own)
-            tensors = TASKS[member.task].collate(split, np.arange(len(own)), self._padding)
-            if self._pin:
-                tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
-            parts.append(Part(index, len(own) / len(rows), tensors))
-        return parts
+            return TASKS[member.task].collate(split, np.arange(len(own)), self._padding)
+
+        return cut(rows, self._num_parts, self._own, collate, self._pin)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from metatlp.engine.inner import InnerConfig
+from metatlp.engine.adamw import InnerConfig
 
 # The quantum of exp_avg_sq grows with clip^2. At 10 it still holds the square of a gradient of
 # 5e-8, near which eps = 1e-8 takes over; at 1000 AdamW's steps would be several times too long.

@@ -8,14 +8,17 @@ from typing import Any
 
 from metatlp.data.encoded import EncodedSplit
 from metatlp.data.streams import BatchStream
+from metatlp.engine.adamw import InnerConfig
 from metatlp.engine.arguments.data import DataArguments
 from metatlp.engine.arguments.encoder import EncoderArguments
 from metatlp.engine.arguments.meta import MetaArguments
 from metatlp.engine.arguments.rewards import RewardArguments, RewardConfig
 from metatlp.engine.arguments.weights import read_weights
+from metatlp.engine.averaging import Averaging, AveragingConfig
 from metatlp.engine.cost import Cost
 from metatlp.engine.grid_data import GridData
-from metatlp.engine.inner import InnerConfig, InnerLoop, InnerState
+from metatlp.engine.inner import InnerLoop
+from metatlp.engine.mesh import Mesh
 from metatlp.engine.overview import (
     choice_lines,
     cost_lines,
@@ -24,14 +27,14 @@ from metatlp.engine.overview import (
     reward_lines,
     step_line,
 )
+from metatlp.engine.parameters.build import build_parameters
 from metatlp.engine.placement import Placement
 from metatlp.engine.plan import num_meta_steps
-from metatlp.engine.replicated import AveragingConfig, Replicated
 from metatlp.engine.rewards import Rewards
 from metatlp.engine.run_log import RunLog
+from metatlp.engine.same_run import checksum
 from metatlp.errors import InputError
 from metatlp.grid import TLP
-from metatlp.model.arena import Arena
 from metatlp.model.multitask import HeadSpec, MultiTaskModel, build_model, count_parameters
 from metatlp.sampling import Sampler, build_sampler
 from metatlp.seeds import derive_seed
@@ -79,8 +82,7 @@ def build_rewards(
     data: DataArguments,
     config: RewardConfig | None,
     grid_data: GridData,
-    inner_loop: InnerLoop,
-    strategy: Replicated,
+    strategy: Averaging,
     padding: Padding,
     placement: Placement,
 ) -> Rewards | None:
@@ -94,7 +96,7 @@ def build_rewards(
         return {t: BatchStream(s, t, sizes[t.task], seed) for t, s in splits.items()}
 
     return Rewards(
-        inner_loop,
+        strategy.parameters,
         strategy.theta.start,
         streams(grid_data.train, "reward train"),
         streams(grid_data.reward_dev, "reward dev"),
@@ -102,6 +104,8 @@ def build_rewards(
         config,
         exact=meta.reduce == "exact",
         placement=placement,
+        seed=meta.seed,
+        num_parts=meta.num_parts,
     )
 
 
@@ -138,29 +142,21 @@ def build_strategy(
     grid_data: GridData,
     streams: dict[TLP, BatchStream],
     placement: Placement,
-) -> tuple[MultiTaskModel, InnerLoop, Replicated]:
-    """The model on its device, its inner loop, and the strategy that holds its parameters.
+    mesh: Mesh,
+) -> tuple[str, InnerLoop, Averaging]:
+    """The checksum of the initial parameters, the inner loop, and the strategy of the meta step.
 
     Raises:
         InputError: the model cannot be had.
     """
     with placement.together():
-        model = model_of(meta, grid_data.grid.tasks, meta.seed).to(placement.device)
-    arena, inner = Arena(model.named_uses()), inner_config(meta)
-    state = InnerState.zeros(arena)
-    autocast = placement.accelerator.autocast
-    inner_loop = InnerLoop(model, arena, state, inner, meta.seed, autocast, placement.rank)
-    strategy = Replicated(
-        arena,
-        state,
-        inner_loop.stepped,
-        averaging_config(meta),
-        inner,
-        cost={tlp: stream.expected_tokens for tlp, stream in streams.items()},
-        rank=placement.rank,
-        world=placement.world,
-    )
-    return model, inner_loop, strategy
+        model = model_of(meta, grid_data.grid.tasks, meta.seed)
+    theta_0 = checksum(model)
+    exact, parts = meta.reduce == "exact", meta.num_parts
+    parameters = build_parameters(model, inner_config(meta), placement, mesh, parts, exact)
+    inner_loop = InnerLoop(parameters, meta.seed, parts, placement.rank)
+    cost = {tlp: stream.expected_tokens for tlp, stream in streams.items()}
+    return theta_0, inner_loop, Averaging(parameters, averaging_config(meta), cost)
 
 
 def heads(grid_data: GridData) -> dict[str, HeadSpec]:
@@ -250,6 +246,7 @@ def show_overview(
     meta: MetaArguments,
     rewards: RewardArguments,
     num_steps: int,
+    mesh: Mesh,
 ) -> None:
     """The first lines of a run, after those on the processes. Every rank takes part.
 
@@ -273,7 +270,8 @@ def show_overview(
             Cost(
                 num_parameters,
                 averaging_config(meta),
-                placement.world,
+                mesh,
+                meta.num_parts,
                 rewards.rewards(meta.sampler),
             )
         ),

@@ -8,25 +8,31 @@ from typing import Any
 
 import torch
 
-from metatlp.engine.replicated import Replicated
+from metatlp.engine.averaging import Averaging
+from metatlp.engine.parameters.replicated import ReplicatedParameters
 from metatlp.errors import DivergedError
-from metatlp.model.multitask import MultiTaskModel
 
 
-def check_invariants(strategy: Replicated, model: MultiTaskModel) -> None:
-    """Assert that the model is at theta, in the arena, and finite."""
-    arena, theta = strategy.arena, strategy.theta
-    views, grads = arena.views(arena.live), arena.views(arena.grad)
-    for name, (parameter, _) in model.named_uses().items():
-        assert parameter.data_ptr() == views[name].data_ptr(), f"{name} has left the arena"
-        assert parameter.grad is not None, f"{name} has lost its gradient"
-        assert parameter.grad.data_ptr() == grads[name].data_ptr(), f"{name}: gradient has left"
+def check_invariants(strategy: Averaging) -> None:
+    """Assert that the parameters are at theta and finite, and in the arena where there is one."""
+    theta = strategy.theta
+    if isinstance(strategy.parameters, ReplicatedParameters):
+        _check_arena(strategy.parameters)
     assert torch.equal(theta.live, theta.start), "the parameters are not at theta"
     assert not theta.total.any(), "a difference was left over"
     assert bool(theta.start.isfinite().all()), "theta is not finite"
     for moment in strategy.moments:
         assert torch.equal(moment.live, moment.start), "the moments are not at their start"
         assert bool(moment.start.isfinite().all()), "a moment is not finite"
+
+
+def _check_arena(parameters: ReplicatedParameters) -> None:
+    arena = parameters.arena
+    views, grads = arena.views(arena.live), arena.views(arena.grad)
+    for name, (parameter, _) in parameters.model.named_uses().items():
+        assert parameter.data_ptr() == views[name].data_ptr(), f"{name} has left the arena"
+        assert parameter.grad is not None, f"{name} has lost its gradient"
+        assert parameter.grad.data_ptr() == grads[name].data_ptr(), f"{name}: gradient has left"
 
 
 def check_finite(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -9,14 +10,41 @@ import torch
 from metatlp.data.encoded import EncodedSplit
 from metatlp.engine.arguments.meta import MetaArguments, RunArguments
 from metatlp.engine.grid_data import GridData
+from metatlp.engine.mesh import Mesh, build_mesh
 from metatlp.engine.placement import Placement
 from metatlp.errors import InputError
 from metatlp.grid import TLP
 from metatlp.model.multitask import load_config
 
 
-def check_placement(meta: MetaArguments, run: RunArguments, placement: Placement) -> None:
-    """Rules between flags and the world that the launcher made."""
+def lay_out(
+    meta: MetaArguments, run: RunArguments, placement: Placement
+) -> tuple[Mesh, MetaArguments]:
+    """The TLP groups of the run, and its flags with the parts of a batch that they come to.
+
+    Every rank takes part.
+
+    Raises:
+        InputError: the flags and the world that the launcher made do not go together.
+    """
+    ranks = run.ranks_per_tlp or placement.usual_ranks_per_tlp
+    parts = meta.batch_parts or ranks
+    with placement.together():
+        _check_placement(meta, run, placement)
+        if placement.world % ranks:
+            raise InputError(
+                f"--ranks-per-tlp {ranks}: does not divide the number of processes, "
+                f"{placement.world}"
+            )
+        if parts % ranks:
+            raise InputError(
+                f"--batch-parts {parts}: must be a multiple of --ranks-per-tlp, {ranks}"
+            )
+    mesh = build_mesh(placement.rank, placement.world, ranks, placement.device)
+    return mesh, dataclasses.replace(meta, batch_parts=parts)
+
+
+def _check_placement(meta: MetaArguments, run: RunArguments, placement: Placement) -> None:
     if meta.inner_state == "carry" and placement.world > 1:
         raise InputError(
             f"--inner-state carry is sequential: it needs one process, not {placement.world}; "

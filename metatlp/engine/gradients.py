@@ -1,26 +1,26 @@
 """Gradients of TLPs at the parameters as they are: for rewards and affinities, which take no step.
 
-Knows a model, its arena and streams of batches; knows no rank and nothing of psi.
-P: elements of the arena; K: batches per gradient.
+Knows a placement of the parameters and streams of batches; knows nothing of psi.
+P_r: elements of this rank's vectors; K: batches per gradient.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from metatlp.data.parts import Part, moved
 from metatlp.data.prefetch import EpisodeLoader
 from metatlp.data.streams import BatchStream
-from metatlp.engine.inner import backward
+from metatlp.engine.inner import part_seed
+from metatlp.engine.parameters.pieces import Pieces
+from metatlp.engine.parameters.protocol import Parameters
 from metatlp.grid import TLP
 from metatlp.kernels import gram
-from metatlp.model.arena import ALIGNMENT, Arena
-from metatlp.model.multitask import MultiTaskModel
-from metatlp.seeds import derive_seed
 from metatlp.tasks.task import Padding
 
 
@@ -28,40 +28,43 @@ class Gradients:
     """Sums over K batches of the gradient of the mean loss.
 
     Attributes:
-        passes, tokens: backward passes so far, and the real tokens in them.
+        passes, tokens: batches that this rank had a part in so far, and the real tokens in its
+            parts of them.
     """
 
     def __init__(
         self,
         name: str,
-        model: MultiTaskModel,
-        arena: Arena,
+        parameters: Parameters,
         streams: Mapping[TLP, BatchStream],
         padding: Padding,
         num_batches: int,
         dropout: bool,
         seed: int,
-        autocast: Callable[[], AbstractContextManager],
+        num_parts: int = 1,
     ):
         """
         Args:
             name: takes part in the dropout masks, so that two sets of streams differ.
-            arena: of the model.
             streams: episode u of a stream has the K batches of draw u.
             num_batches: K.
             dropout: whether dropout is on.
             seed: of the dropout masks.
-            autocast: precision of the forward pass.
+            num_parts: in which every batch is cut.
         """
-        self.name, self.model, self.arena = name, model, arena
-        self.num_batches, self.dropout = num_batches, dropout
-        self.seed, self.autocast = seed, autocast
+        self.name, self.parameters, self.num_batches = name, parameters, num_batches
+        self.dropout, self.seed, self.num_parts = dropout, seed, num_parts
         self.costs = {tlp: stream.expected_tokens for tlp, stream in streams.items()}
-        self._device = arena.live.device
-        pin = self._device.type == "cuda"
-        self._loader = EpisodeLoader(streams, padding, num_batches, len(streams) + 1, pin)
+        self._device = next(parameters.model.parameters()).device
+        mesh, pin = parameters.mesh, self._device.type == "cuda"
+        own = range(num_parts)
+        if not parameters.replicated:
+            own = own[mesh.member :: mesh.ranks_per_tlp]
+        self._loader = EpisodeLoader(
+            streams, padding, num_batches, len(streams) + 1, pin, num_parts, own
+        )
         self._draw = -1
-        self._batches: dict[TLP, list[dict[str, Tensor]]] = {}
+        self._batches: dict[TLP, list[list[Part]]] = {}
         self.passes = self.tokens = 0
 
     def schedule(self, tlps: list[TLP], draw: int) -> None:
@@ -69,29 +72,26 @@ class Gradients:
         for tlp in tlps:
             self._loader.schedule(tlp, draw)
 
-    def add(self, tlp: TLP, draw: int, part: slice = slice(None)) -> None:
-        """Add the gradients of these of the K batches to those in the arena, for all parameters.
+    def add(self, tlp: TLP, draw: int, row: Tensor, part: slice = slice(None)) -> None:
+        """Add the gradients of these of the K batches to (P_r,) row, for all parameters.
 
         With dropout, its masks depend on the seed, the TLP, the draw and the batch alone.
         """
         batches = self._taken(tlp, draw)
         self._set_mode()
         for k in range(self.num_batches)[part]:
-            batch = batches[k]
-            there = {n: t.to(self._device, non_blocking=True) for n, t in batch.items()}
-            torch.manual_seed(derive_seed(self.seed, self.name, draw, str(tlp), k))
-            backward(self.model, tlp.task, there, self.autocast)
+            seed = partial(part_seed, self.num_parts, self.seed, self.name, draw, str(tlp), k)
+            parts = moved(batches[k], self._device)
+            self.parameters.add_gradient(row, tlp.task, parts, seed)
             self.passes += 1
-            self.tokens += int(batch["attention_mask"].sum())
+            self.tokens += sum(part.tokens for part in batches[k])
 
     def fill(self, rows: Tensor, tlp: TLP, draw: int, parts: Sequence[slice]) -> None:
         """Leave the sum of the gradients of each part of the K batches in a row of `rows`."""
         for row, part in zip(rows, parts, strict=True):
-            self.arena.grad.zero_()
-            self.add(tlp, draw, part)
-            row.copy_(self.arena.grad)
+            self.add(tlp, draw, row.zero_(), part)
 
-    def _taken(self, tlp: TLP, draw: int) -> list[dict[str, Tensor]]:
+    def _taken(self, tlp: TLP, draw: int) -> list[list[Part]]:
         """The K batches, which are kept until the next draw."""
         if self._draw != draw:
             self._draw = draw
@@ -101,10 +101,11 @@ class Gradients:
         return self._batches[tlp]
 
     def _set_mode(self) -> None:
-        self.model.train(self.dropout)
+        model = self.parameters.model
+        model.train(self.dropout)
         # Layers whose activations are recomputed do so in training mode alone; of dropout they
         # have none but their children's.
-        for module in self.model.modules():
+        for module in model.modules():
             if getattr(module, "gradient_checkpointing", False):
                 module.training = True
 
@@ -113,29 +114,43 @@ class Gradients:
         self._loader.close()
 
 
-def compared_spans(arena: Arena, parameters: str) -> list[slice]:
-    """The parts of the arena whose gradients count.
+def compared_spans(pieces: Pieces, length: int, parameters: str) -> list[slice]:
+    """The parts of a rank's vectors whose gradients count.
 
     Args:
+        length: P_r.
         parameters: `all` (one span), or `encoder`: what the heads are not.
     """
     if parameters == "all":
-        return [slice(0, len(arena))]
+        return [slice(0, length)]
     spans: list[slice] = []
-    for name, place in arena.places.items():
-        if not name.startswith("encoder."):
-            continue
-        # What lies between is padding, whose gradient is zero.
-        if spans and place.start - spans[-1].stop < ALIGNMENT:
-            spans[-1] = slice(spans[-1].start, place.stop)
-        else:
-            spans.append(slice(place.start, place.stop))
+    follows = False
+    for piece in sorted(pieces.own, key=lambda piece: piece.offset):
+        wanted = piece.name.startswith("encoder.")
+        # What lies between two pieces is padding, whose gradient is zero.
+        if wanted and follows:
+            spans[-1] = slice(spans[-1].start, piece.span.stop)
+        elif wanted:
+            spans.append(piece.span)
+        follows = wanted
     return spans
 
 
-def inner_products(rows: Tensor, spans: Sequence[slice]) -> np.ndarray:
-    """(n, n) float64 inner products of n rows (n, P), of what the spans hold."""
-    found: np.ndarray = torch.stack([gram(rows[:, span]) for span in spans]).sum(0).cpu().numpy()
+def inner_products(
+    rows: Tensor, spans: Sequence[slice], parameters: Parameters | None = None
+) -> np.ndarray:
+    """(n, n) float64 inner products of n rows (n, P_r), of what the spans hold.
+
+    Args:
+        parameters: where the rows are shards, whose products are summed over the TLP group, all of
+            whose ranks take part; None: whole vectors.
+    """
+    total = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
+    for span in spans:
+        total += gram(rows[:, span])
+    if parameters is not None and not parameters.replicated:
+        parameters.mesh.sum_within(total)
+    found: np.ndarray = total.cpu().numpy()
     return found
 
 

@@ -7,10 +7,13 @@ groups; knows no model and no slot. T: groups; R: ranks per TLP.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+_PIECE = 2**24  # elements that go to the collectives' device at once
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,7 @@ class Mesh:
 
     Attributes:
         groups: T. ranks_per_tlp: R. group, member: of this rank.
+        device: of the collectives; a tensor that lies elsewhere (offloaded) goes there in pieces.
         within: the process group of this TLP group's ranks; None if R is 1.
         across: the process group of the ranks with this member's number, one of every TLP group;
             None if T is 1.
@@ -28,6 +32,7 @@ class Mesh:
     ranks_per_tlp: int = 1
     group: int = 0
     member: int = 0
+    device: torch.device = torch.device("cpu")
     within: dist.ProcessGroup | None = None
     across: dist.ProcessGroup | None = None
 
@@ -47,28 +52,31 @@ class Mesh:
 
     def sum_within(self, tensor: Tensor) -> Tensor:
         """Sum in place over this TLP group, all of whose ranks take part."""
-        if self.within is not None:
-            dist.all_reduce(tensor, group=self.within)
-        return tensor
+        return _reduce(tensor, self.within, self.device)
 
     def max_within(self, tensor: Tensor) -> Tensor:
         """Largest in place over this TLP group, all of whose ranks take part."""
-        if self.within is not None:
-            dist.all_reduce(tensor, op=dist.ReduceOp.MAX, group=self.within)
-        return tensor
+        return _reduce(tensor, self.within, self.device, dist.ReduceOp.MAX)
 
     def sum_across(self, tensor: Tensor) -> Tensor:
         """Sum in place over the same member of every TLP group; all of these ranks take part."""
-        if self.across is not None:
-            dist.all_reduce(tensor, group=self.across)
-        return tensor
+        return _reduce(tensor, self.across, self.device)
+
+    def gather_within(self, item: Any) -> list[Any]:
+        """That of every rank of this TLP group, in their order; all of them take part."""
+        if self.within is None:
+            return [item]
+        found: list[Any] = [None] * self.ranks_per_tlp
+        dist.all_gather_object(found, item, group=self.within)
+        return found
 
 
-def build_mesh(rank: int, world: int, ranks_per_tlp: int) -> Mesh:
+def build_mesh(rank: int, world: int, ranks_per_tlp: int, device: torch.device) -> Mesh:
     """The mesh of the default process group. Every rank takes part.
 
     Args:
         ranks_per_tlp: R, a divisor of the world.
+        device: of the collectives.
     """
     assert world % ranks_per_tlp == 0
     groups = world // ranks_per_tlp
@@ -83,9 +91,22 @@ def build_mesh(rank: int, world: int, ranks_per_tlp: int) -> Mesh:
         for i in range(ranks_per_tlp):
             made = dist.new_group([g * ranks_per_tlp + i for g in range(groups)])
             across = made if i == member else across
-    return Mesh(groups, ranks_per_tlp, group, member, within, across)
+    return Mesh(groups, ranks_per_tlp, group, member, device, within, across)
 
 
-def total_norm(mesh: Mesh, squares: Tensor) -> Tensor:
-    """Root of the sum of () squares over the TLP group's shards. Its ranks take part."""
-    return torch.sqrt(mesh.sum_within(squares))
+def _reduce(
+    tensor: Tensor,
+    group: dist.ProcessGroup | None,
+    device: torch.device,
+    op: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM,
+) -> Tensor:
+    if group is None:
+        return tensor
+    if tensor.device == device:
+        dist.all_reduce(tensor, op, group=group)
+        return tensor
+    for piece in tensor.view(-1).split(_PIECE):
+        there = piece.to(device)
+        dist.all_reduce(there, op, group=group)
+        piece.copy_(there)
+    return tensor

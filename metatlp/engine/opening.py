@@ -12,6 +12,7 @@ from metatlp.engine.arguments.data import SourceArguments
 from metatlp.engine.arguments.encoder import EncoderArguments
 from metatlp.engine.arguments.meta import OutputArguments
 from metatlp.engine.demo import build_demo
+from metatlp.engine.mesh import Mesh
 from metatlp.engine.overview import placement_lines
 from metatlp.engine.placement import Placement
 from metatlp.engine.run_log import RunLog
@@ -30,7 +31,7 @@ def open_run(
     log: RunLog,
     arguments: dict[str, Any],
     first_lines: Sequence[str],
-    slots: int | None = None,
+    slots: tuple[Mesh, int] | None = None,
     begins_with: str | None = None,
 ) -> tuple[Encoder, Any]:
     """Check what can be checked before any data is read; make the run's folder.
@@ -38,7 +39,7 @@ def open_run(
     Args:
         arguments: all flags, as the run resolves them.
         first_lines: what is said first.
-        slots: m, where there are slots that some processes may have none of.
+        slots: the TLP groups and m, where there are slots that some groups may have none of.
         begins_with: folder of the model it begins with, if that is not --model.
 
     Returns:
@@ -48,7 +49,7 @@ def open_run(
         InputError: on every rank, whichever met it.
     """
     check_flags(arguments, placement)
-    for line in (*first_lines, *placement_lines(placement.describe(), slots)):
+    for line in (*first_lines, *placement_lines(placement.describe(), *(slots or ()))):
         log.say(line)
     if not run.dry_run:
         with placement.together():

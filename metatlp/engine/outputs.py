@@ -19,7 +19,6 @@ from metatlp.engine.placement import AgreedError, raise_first
 from metatlp.engine.provenance import of_meta_run
 from metatlp.engine.rewards import RewardReport
 from metatlp.engine.run_log import code_commit, timed
-from metatlp.engine.run_state import distance
 from metatlp.engine.same_run import moved_line, where_it_runs
 from metatlp.engine.training import Training
 from metatlp.tasks import TASKS
@@ -34,17 +33,19 @@ def record_step(
 ) -> str | None:
     """Write the step's metrics; return the signal that any rank received. All ranks take part."""
     state = training.state
-    own = [asdict(report) | {"loss": report.loss} for report in reports]
+    # All ranks of a TLP group report the same.
+    leads = state.strategy.mesh.leads
+    own = [asdict(report) | {"loss": report.loss} for report in reports if leads]
     entry = {"reports": own, "signal": signal_name, "failure": state.strategy.failure}
     gathered = training.placement.gather([entry | {"log": training.log.failure}])
     raise_first(e["log"] for e in gathered)
     slots = sorted((r for e in gathered for r in e["reports"]), key=lambda r: r["slot"])
     tokens, seconds = sum(r["tokens"] for r in slots), elapsed()
     loss = sum(r["loss"] for r in slots) / len(slots)
-    moved = distance(state.strategy.theta.start, training.theta_0)
+    moved = state.strategy.distance(training.theta_0)
     check_finite(slots, [e["failure"] for e in gathered], moved, state.step)
     if training.run.debug:
-        check_invariants(state.strategy, training.model)
+        check_invariants(state.strategy)
     training.log.record(
         {
             "step": state.step,
@@ -65,7 +66,7 @@ def record_step(
 def record_update(training: Training, report: RewardReport, seconds: float) -> None:
     """Write what the sampler was given, and what it made of it."""
     if training.run.debug:
-        check_invariants(training.state.strategy, training.model)
+        check_invariants(training.state.strategy)
     rewards, now = _by_tlp(training, report.rewards), _probabilities(training)
     training.log.record(
         {
@@ -126,12 +127,13 @@ def evaluate(training: Training) -> dict[str, dict[str, float]]:
 def save(training: Training) -> None:
     """Write a checkpoint (main process). All ranks take part, so that an error ends them all."""
     state, log = training.state, training.log
+    tensors = state.tensors()
     with training.placement.together():
         log.raise_failure()
         if training.placement.is_main:
             here = where_it_runs(training.placement)
             as_json = state.as_json(training.identity, here, log.num_records())
-            folder, tensors = training.folder / "checkpoints", state.tensors()
+            folder = training.folder / "checkpoints"
             path = checkpoint.save(folder, state.step, as_json, tensors, training.run.keep)
             log.say(f"saved {path}")
 

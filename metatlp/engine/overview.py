@@ -15,6 +15,7 @@ from metatlp.engine.arguments.rewards import RewardArguments
 from metatlp.engine.arguments.supervised import MtlArguments
 from metatlp.engine.cost import Cost
 from metatlp.engine.grid_data import GridData
+from metatlp.engine.mesh import Mesh
 from metatlp.grid import TLP
 from metatlp.tasks import TASKS
 
@@ -23,11 +24,14 @@ _NAMED = 4  # TLPs named per count before the rest is left to data.json
 _NOT_TOLD = ("read", "windows", "examples_over_max")
 
 
-def placement_lines(placement: Mapping[str, Any], slots: int | None = None) -> list[str]:
+def placement_lines(
+    placement: Mapping[str, Any], mesh: Mesh | None = None, slots: int | None = None
+) -> list[str]:
     """How many processes, on what; said before anything that takes time.
 
     Args:
-        placement: Placement.describe(). slots: m, where there are slots.
+        placement: Placement.describe().
+        mesh, slots: the TLP groups and m, where there are slots.
     """
     world, threads = placement["processes"], placement["threads_per_process"]
     each = ", each" if world > 1 else ""
@@ -37,10 +41,15 @@ def placement_lines(placement: Mapping[str, Any], slots: int | None = None) -> l
         f"{placement['kernels']}"
         + (f"; backend {placement['backend']}" if placement["backend"] else "")
     ]
-    if slots is not None and world > slots:
+    if mesh is None or slots is None:
+        return lines
+    if world > 1:
+        lines.append(mesh.describe())
+    if mesh.groups > slots:
+        one = "processes" if mesh.ranks_per_tlp == 1 else "TLP groups"
         lines.append(
-            f"note: {world - slots} of the {world} processes stay idle in every meta step, for "
-            f"--meta-batch-size is {slots}"
+            f"note: {mesh.groups - slots} of the {mesh.groups} {one} stay idle in every meta step, "
+            f"for --meta-batch-size is {slots}"
         )
     return lines
 
@@ -156,11 +165,12 @@ def cost_lines(cost: Cost) -> list[str]:
     parts = ", ".join(f"{part} {_size(n)}" for part, n in cost.memory().items())
     per_parameter = sum(cost.bytes_per_parameter().values())
     update = f"; {_size(cost.reward_communication)} into that of an update of the sampler"
+    within = f"; inside a TLP group {_size(cost.communication_within)} for each slot"
     return [
         f"memory per process: {_size(sum(cost.memory().values()))} + activations = "
-        f"{cost.num_parameters:,} parameters * {per_parameter} bytes ({parts})",
+        f"{cost.num_parameters:,} parameters * {per_parameter:g} bytes ({parts})",
         f"communication: {_size(cost.communication)} per process into the all-reduces of a meta "
-        f"step{update if cost.rewards else ''}",
+        f"step{within if cost.communication_within else ''}{update if cost.rewards else ''}",
     ]
 
 

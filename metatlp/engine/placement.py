@@ -66,6 +66,11 @@ class Placement:
     def device(self) -> torch.device:
         return self.accelerator.device
 
+    @property
+    def usual_ranks_per_tlp(self) -> int:
+        """R without --ranks-per-tlp."""
+        return 1
+
     def gather(self, items: list[Any]) -> list[Any]:
         """The items of all ranks, in rank order. Every rank takes part."""
         return gather_object(items) if self.world > 1 else items

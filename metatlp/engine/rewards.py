@@ -3,8 +3,8 @@
 All rewards of an update take K (n + d) backward passes, spread over the ranks: g_dev is the same
 for every training TLP, so it is made once, and mean_j cos(g_i, g_j) = g_i . u / |g_i| with
 u = mean_j g_j / |g_j|. Knows gradients and ranks; knows nothing of psi.
-P: elements of the arena; n: training TLPs; d: dev TLPs; K: batches per gradient; h: halves of the K
-batches that are kept apart, 2, or 1 if they are not.
+P_r: elements of this rank's vectors; n: training TLPs; d: dev TLPs; K: batches per gradient; h:
+halves of the K batches that are kept apart, 2, or 1 if they are not.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from metatlp.data.streams import BatchStream
 from metatlp.engine.adam_delta import AdamDelta
 from metatlp.engine.arguments.rewards import RewardConfig
 from metatlp.engine.gradients import Gradients, compared_spans, cosines, inner_products
-from metatlp.engine.inner import InnerLoop
+from metatlp.engine.parameters.protocol import Parameters
 from metatlp.engine.placement import Placement
 from metatlp.engine.plan import Slot, assign
 from metatlp.engine.reliability import split_half, split_half_within_tasks
@@ -37,7 +36,7 @@ from metatlp.tasks.task import Padding
 SMALLEST_NORM, LARGEST_NORM = 2.0**-40, 2.0**14
 _EXPONENT = 48
 # The fixed point is off by 2**-49 in every element at most. A norm that is this many times
-# sqrt(P) * 2**-48 leaves the direction right to 3e-5.
+# sqrt(P) * 2**-48, P being the number of parameters, leaves the direction right to 3e-5.
 _MARGIN = 2.0**14
 _PIECE = 2**24  # elements added at once
 
@@ -80,7 +79,7 @@ class Rewards:
 
     def __init__(
         self,
-        inner_loop: InnerLoop,
+        parameters: Parameters,
         theta: Tensor,
         train: Mapping[TLP, BatchStream],
         dev: Mapping[TLP, BatchStream],
@@ -88,28 +87,37 @@ class Rewards:
         config: RewardConfig,
         exact: bool,
         placement: Placement,
+        seed: int,
+        num_parts: int = 1,
     ):
         """
         Args:
-            inner_loop: for its model, its arena, its precision and its seed.
-            theta: (P,) where the arena stands between meta steps.
+            parameters: where gradients are made.
+            theta: (P_r,) where they stand between meta steps.
             train, dev: streams of their own, whose episode u serves update u.
             exact: sum the dev gradients in fixed point: the same bits on any number of ranks.
+            seed: of the dropout masks.
+            num_parts: in which every batch is cut.
         """
         self.config, self.exact, self.placement = config, exact, placement
-        self.arena, self.inner_loop, self.theta = inner_loop.arena, inner_loop, theta
-        self.spans = compared_spans(self.arena, config.parameters)
+        self.parameters, self.theta = parameters, theta
+        # Who makes a gradient: a rank that holds all parameters, or a TLP group together.
+        mesh = parameters.mesh
+        self._worker, self._workers = mesh.group, mesh.groups
+        if parameters.replicated:
+            self._worker, self._workers = placement.rank, placement.world
+        self.spans = compared_spans(parameters.pieces, len(theta), config.parameters)
+        self._num_parameters = parameters.pieces.num_parameters
         self.train, self.dev = (
             Gradients(
                 name,
-                inner_loop.model,
-                self.arena,
+                parameters,
                 streams,
                 padding,
                 config.batches,
                 config.dropout,
-                inner_loop.seed,
-                inner_loop.autocast,
+                seed,
+                num_parts,
             )
             for name, streams in (("reward train", train), ("reward dev", dev))
         )
@@ -137,10 +145,12 @@ class Rewards:
         if self.config.reward == "adam-delta":
             found = self._adam_deltas(own, update, lr)
         else:
-            rows = torch.empty(2 * len(self.parts), len(self.arena), device=self.theta.device)
+            rows = torch.empty(2 * len(self.parts), len(self.theta), device=self.theta.device)
             norms = self._dev_direction(rows, update)
             found = {str(tlp): self._reward(rows, tlp, update) for tlp in own}
         passes = self.train.passes + self.dev.passes - before[0]
+        if not (self.parameters.replicated or self.parameters.mesh.leads):
+            passes = 0  # counted by the first rank of the TLP group
         tokens = self.train.tokens + self.dev.tokens - before[1]
         gathered = self.placement.gather([(found, norms, self._unusable, passes, tokens)])
         everything = {name: one for part in gathered for name, one in part[0].items()}
@@ -161,7 +171,7 @@ class Rewards:
 
     def _own(self, costs: Mapping[TLP, float]) -> list[TLP]:
         queue = [Slot(i, tlp, 0) for i, tlp in enumerate(costs)]
-        slots = assign(queue, costs, self.placement.world)[self.placement.rank]
+        slots = assign(queue, costs, self._workers)[self._worker]
         return [slot.tlp for slot in slots]
 
     def _dev_direction(self, rows: Tensor, update: int) -> dict[str, float]:
@@ -169,7 +179,7 @@ class Rewards:
         h of the rows; return the norms of this rank's dev gradients.
 
         Args:
-            rows: (2h, P); the last h are scratch.
+            rows: (2h, P_r); the last h are scratch.
         """
         h, d, norms = len(self.parts), len(self.dev.costs), {}
         sums = torch.zeros_like(rows[:h], dtype=torch.int64) if self.exact else rows[:h].zero_()
@@ -177,7 +187,7 @@ class Rewards:
         self.dev.schedule(own, update)
         for tlp in own:
             self.dev.fill(rows[h:], tlp, update, self.parts)
-            products = inner_products(rows[h:], self.spans)
+            products = inner_products(rows[h:], self.spans, self.parameters)
             norm = _root(products.sum())
             norms[str(tlp)] = norm / self.config.batches
             if not self._usable(products, self._smallest_dev(), f"dev {tlp}"):
@@ -187,11 +197,10 @@ class Rewards:
             share = d if self.config.reward == "mean-of-cos" else d * self.config.batches
             for half in range(h):
                 self._add(sums[half], rows[h + half], 1 / share)
-        if self.placement.world > 1:
-            dist.all_reduce(sums)
+        self._sum(sums)
         if self.exact:
             for half in range(h):
-                for piece in _pieces([slice(0, len(self.arena))]):
+                for piece in _pieces([slice(0, len(self.theta))]):
                     rows[half, piece] = sums[half, piece].double().mul_(2.0**-_EXPONENT)
         return norms
 
@@ -199,11 +208,11 @@ class Rewards:
         """The reward of a training TLP.
 
         Args:
-            rows: (2h, P) of _dev_direction.
+            rows: (2h, P_r) of _dev_direction.
         """
         h, batches = len(self.parts), self.config.batches
         self.train.fill(rows[h:], tlp, update, self.parts)
-        products = inner_products(rows, self.spans)
+        products = inner_products(rows, self.spans, self.parameters)
         own, dev = _root(products[h:, h:].sum()), _root(products[:h, :h].sum())
         if not self._usable(products[h:, h:], SMALLEST_NORM, str(tlp)) or not dev:
             return _Found(0.0, own / batches)
@@ -228,7 +237,14 @@ class Rewards:
         if not self.exact or self.config.reward == "mean-of-cos":
             return SMALLEST_NORM
         share = len(self.dev.costs) * self.config.batches
-        return _MARGIN * math.sqrt(len(self.arena)) * 2.0**-_EXPONENT * share
+        return _MARGIN * math.sqrt(self._num_parameters) * 2.0**-_EXPONENT * share
+
+    def _sum(self, sums: Tensor) -> None:
+        """Over all who made gradients. Every rank takes part."""
+        mesh = self.parameters.mesh
+        mesh.sum_across(sums)
+        if self.parameters.replicated:
+            mesh.sum_within(sums)
 
     def _add(self, total: Tensor, row: Tensor, weight: float) -> None:
         zeros = torch.zeros(min(len(row), _PIECE), device=row.device)
@@ -238,7 +254,7 @@ class Rewards:
             accumulate_delta_(total[piece], row[piece], start, weight, exponent)
 
     def _adam_deltas(self, own: list[TLP], update: int, lr: float) -> dict[str, _Found]:
-        adam = AdamDelta(self.inner_loop, self.theta, self.spans)
+        adam = AdamDelta(self.parameters, self.theta, self.spans)
         dev = list(self.dev.costs)
         found = {}
         self.dev.schedule(dev, update)

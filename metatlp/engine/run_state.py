@@ -7,19 +7,19 @@ random is derived from the seed, so no generator is saved.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from metatlp.engine.averaging import Averaging
 from metatlp.engine.checkpoint import Checkpoint
-from metatlp.engine.replicated import Replicated
+from metatlp.engine.parameters.pieces import Pieces
 from metatlp.engine.same_run import FREE_FLAGS, RunIdentity
 from metatlp.errors import InputError
 from metatlp.grid import TLP
-from metatlp.model.arena import Arena
+from metatlp.model.arena import Segment
 from metatlp.sampling import Sampler
 
 
@@ -32,14 +32,14 @@ class RunState:
         cursors: episodes of each TLP used so far.
     """
 
-    strategy: Replicated
+    strategy: Averaging
     sampler: Sampler
     step: int = 0
     cursors: Counter[TLP] = field(default_factory=Counter)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Kind -> name -> tensor; padding is left out."""
-        views = self.strategy.arena.views
+        """Kind -> name -> tensor; padding is left out. The ranks of the TLP group take part."""
+        views = self.strategy.parameters.pieces.views
         tensors = {kind: views(flat) for kind, flat in self._vectors().items()}
         if self._keeps_moments():
             tensors["inner_steps"] = {"steps": self.strategy.state.steps}
@@ -60,7 +60,7 @@ class RunState:
             **identity.as_json(),
             "placement": dict(placement),
             "num_records": num_records,
-            "segments": [segment.name for segment in self.strategy.arena.segments],
+            "segments": [segment.name for segment in self.strategy.segments],
         }
 
     def restore(self, saved: Checkpoint, identity: RunIdentity) -> None:
@@ -70,11 +70,14 @@ class RunState:
             InputError: it belongs to other flags, data or precision, or another model.
         """
         state, where = saved.state, saved.path
-        check_restorable(saved, identity, self.strategy.arena)
-        vectors = self._vectors()
-        for kind, flat in vectors.items():
-            copy_in(self.strategy.arena, saved, kind, flat)
-        self.strategy.arena.live.copy_(self.strategy.theta.start)
+        strategy = self.strategy
+        check_restorable(saved, identity, strategy.segments)
+        for kind, flat in self._vectors().items():
+            copy_in(strategy.parameters.pieces, saved, kind, flat)
+            if kind == "velocity":
+                strategy.take_velocity(flat)
+        strategy.parameters.live.copy_(strategy.theta.start)
+        strategy.parameters.publish()
         if self._keeps_moments():
             self._restore_moments(saved.tensors["inner_steps"]["steps"])
         try:
@@ -95,7 +98,7 @@ class RunState:
             vectors["exp_avg"] = strategy.state.exp_avg
             vectors["exp_avg_sq"] = strategy.state.exp_avg_sq
         if strategy.velocity is not None:
-            vectors["velocity"] = strategy.velocity
+            vectors["velocity"] = strategy.whole_velocity()
         return vectors
 
     def _restore_moments(self, steps: Tensor) -> None:
@@ -109,7 +112,7 @@ class RunState:
 def check_restorable(
     saved: Checkpoint,
     identity: RunIdentity,
-    arena: Arena,
+    segments: Sequence[Segment],
     free: frozenset[str] = FREE_FLAGS,
 ) -> None:
     """Before anything is changed.
@@ -124,17 +127,17 @@ def check_restorable(
     if difference:
         raise InputError(f"--resume: {saved.path} was made with {difference}")
     # The step counts of AdamW are in their order.
-    if saved.state["segments"] != [segment.name for segment in arena.segments]:
+    if saved.state["segments"] != [segment.name for segment in segments]:
         raise InputError(f"--resume: {saved.path} does not hold this model's parameters")
 
 
-def copy_in(arena: Arena, saved: Checkpoint, kind: str, flat: Tensor) -> None:
-    """Copy a checkpoint's named tensors of a kind into a (P,) vector laid out as the arena.
+def copy_in(pieces: Pieces, saved: Checkpoint, kind: str, flat: Tensor) -> None:
+    """Copy a checkpoint's named tensors of a kind into the pieces of a (P_r,) vector.
 
     Raises:
         InputError: they are not this model's.
     """
-    views, named = arena.views(flat), saved.tensors.get(kind, {})
+    views, named = pieces.views(flat), saved.tensors.get(kind, {})
     shapes = {name: tuple(view.shape) for name, view in views.items()}
     if shapes != {name: tuple(tensor.shape) for name, tensor in named.items()}:
         raise InputError(
@@ -142,15 +145,3 @@ def copy_in(arena: Arena, saved: Checkpoint, kind: str, flat: Tensor) -> None:
         )
     for name, view in views.items():
         view.copy_(named[name])
-
-
-def distance(a: Tensor, b: Tensor) -> float:
-    """2-norm of a - b for (P,) vectors: of parts in float32, of the parts' norms in float64."""
-    # On a CPU the scratch has to stay in the cache; an accelerator wants few launches.
-    size = 2**18 if a.device.type == "cpu" else 2**24
-    scratch = torch.empty_like(a[:size])
-    norms = [
-        torch.linalg.vector_norm(torch.sub(x, y, out=scratch[: len(x)]))
-        for x, y in zip(a.split(size), b.split(size), strict=True)
-    ]
-    return torch.stack(norms).double().norm().item()

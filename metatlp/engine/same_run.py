@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from torch import Tensor
-
 from metatlp.engine.placement import AgreedError, Placement
+from metatlp.model.arena import Layout
+from metatlp.model.multitask import MultiTaskModel
 
 # Flags that change nothing of what is learned; all others must be the same on resuming.
 FREE_FLAGS = frozenset(
@@ -28,6 +28,7 @@ FREE_FLAGS = frozenset(
         "output_dir",
         "own_data",
         "preset",  # a name for values of other flags
+        "ranks_per_tlp",
         "report_to",
         "resume",
         "save_every",
@@ -119,9 +120,16 @@ def check_same_run(identity: RunIdentity, placement: Placement) -> None:
         _refuse(rank, other.difference(gathered[0]))
 
 
-def checksum(vector: Tensor) -> str:
-    """sha256 of a (P,) float32 vector, wherever it lies."""
-    return hashlib.sha256(vector.detach().cpu().numpy().data).hexdigest()
+def checksum(model: MultiTaskModel) -> str:
+    """sha256 of the parameters, float32, as an arena would hold them; wherever they will lie."""
+    parameters, layout = model.named_uses(), Layout.of(model.named_uses())
+    digest, end = hashlib.sha256(), 0
+    for name, place in layout.places.items():
+        digest.update(bytes(4 * (place.start - end)))
+        digest.update(parameters[name][0].detach().cpu().contiguous().view(-1).numpy().data)
+        end = place.stop
+    digest.update(bytes(4 * (layout.length - end)))
+    return digest.hexdigest()
 
 
 def where_it_runs(placement: Placement) -> dict[str, Any]:

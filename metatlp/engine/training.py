@@ -39,12 +39,16 @@ class Training:
     inner_loop: InnerLoop
     rewards: Rewards | None
     evaluator: Evaluator
-    model: MultiTaskModel
     tokenizer: Any
     theta_0: Tensor
     num_steps: int
     identity: RunIdentity
     stop: StopRequest
+
+    @property
+    def model(self) -> MultiTaskModel:
+        """Computes with the working weights."""
+        return self.state.strategy.parameters.model
 
     @property
     def folder(self) -> Path:

@@ -43,14 +43,22 @@ class Place:
         return self.start + self.shape.numel()
 
 
-class Arena:
-    """Flat storage laid out [what all tasks share | what some share | head | head | ...].
+@dataclass(frozen=True)
+class Layout:
+    """Where parameters lie: [what all tasks share | what some share | head | head | ...].
 
-    The parameters handed in become views of `live`, and their gradients views of `grad`. Gradients
-    are zeroed, never set to None, or the views are lost.
+    Attributes:
+        segments: in order, covering the whole.
+        places: name -> place, in order.
+        length: P.
     """
 
-    def __init__(self, parameters: Mapping[str, tuple[nn.Parameter, frozenset[str]]]):
+    segments: tuple[Segment, ...]
+    places: Mapping[str, Place]
+    length: int
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, tuple[nn.Parameter, frozenset[str]]]) -> Layout:
         """
         Args:
             parameters: canonical name -> (parameter, tasks that use it), each parameter once. The
@@ -59,19 +67,35 @@ class Arena:
         groups: dict[frozenset[str], list[str]] = {}
         for name, (_, tasks) in parameters.items():
             groups.setdefault(tasks, []).append(name)
-        self.places: dict[str, Place] = {}
+        places: dict[str, Place] = {}
         segments = []
         end = 0
         for tasks in sorted(groups, key=lambda tasks: (-len(tasks), sorted(tasks))):
             start = end
             for name in groups[tasks]:
                 place = Place(end, parameters[name][0].shape)
-                self.places[name] = place
+                places[name] = place
                 end = -(-place.stop // ALIGNMENT) * ALIGNMENT
             segments.append(Segment("+".join(sorted(tasks)), tasks, start, end))
-        self.segments = tuple(segments)
+        return cls(tuple(segments), places, end)
+
+
+class Arena:
+    """Flat storage for parameters and their gradients.
+
+    The parameters handed in become views of `live`, and their gradients views of `grad`. Gradients
+    are zeroed, never set to None, or the views are lost.
+    """
+
+    def __init__(self, parameters: Mapping[str, tuple[nn.Parameter, frozenset[str]]]):
+        """
+        Args:
+            parameters: as of Layout.of.
+        """
+        layout = Layout.of(parameters)
+        self.segments, self.places = layout.segments, layout.places
         device = next(iter(parameters.values()))[0].device
-        self.live = torch.zeros(end, dtype=torch.float32, device=device)
+        self.live = torch.zeros(layout.length, dtype=torch.float32, device=device)
         self.grad = torch.zeros_like(self.live)
         live, grad = self.views(self.live), self.views(self.grad)
         for name, (parameter, _) in parameters.items():
@@ -86,10 +110,6 @@ class Arena:
     def num_parameters(self) -> int:
         """Elements that are parameters, padding left out."""
         return sum(place.shape.numel() for place in self.places.values())
-
-    def active(self, task: str) -> list[Segment]:
-        """The segments that a step on `task` moves."""
-        return [segment for segment in self.segments if task in segment.tasks]
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
         """Name -> view of `flat` (P,) with the parameter's shape."""

@@ -24,9 +24,11 @@ from tqdm import tqdm
 
 from metatlp.data.streams import BatchStream
 from metatlp.engine import checkpoint
+from metatlp.engine.adamw import InnerConfig, InnerState
 from metatlp.engine.demo import build_demo
 from metatlp.engine.gradients import Gradients, compared_spans, cosines, inner_products
 from metatlp.engine.grid_data import load_dev
+from metatlp.engine.parameters.replicated import ReplicatedParameters
 from metatlp.engine.placement import Placement, start
 from metatlp.engine.reopen import load_theta, saved_arguments
 from metatlp.errors import InputError
@@ -165,23 +167,24 @@ def measure(
                 "the two halves would hold the same examples"
             )
     rows = torch.empty(len(order), 2, len(arena), device=placement.device)
+    autocast = placement.accelerator.autocast
+    at_theta = ReplicatedParameters(model, arena, InnerConfig(), autocast, state=InnerState.none())
     gradients = Gradients(
         "affinity",
-        model,
-        arena,
+        at_theta,
         streams,
         Padding.of(tokenizer),
         num_batches,
         dropout=False,
         seed=meta.seed,
-        autocast=placement.accelerator.autocast,
     )
     halves = slice(0, num_batches // 2), slice(num_batches // 2, None)
     with closing(gradients):
         gradients.schedule(order, 0)
         for of_tlp, tlp in zip(rows, tqdm(order, "gradients", leave=False), strict=True):
             gradients.fill(of_tlp, tlp, 0, halves)
-    products = inner_products(rows.flatten(0, 1), compared_spans(arena, parameters))
+    spans = compared_spans(at_theta.pieces, len(arena), parameters)
+    products = inner_products(rows.flatten(0, 1), spans)
     return order, Affinity.of(products, num_batches)
 
 

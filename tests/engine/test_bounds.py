@@ -11,6 +11,8 @@ import torch
 from hypothesis import given, settings
 from torch.optim.adamw import adamw
 
+from metatlp.engine.adamw import InnerConfig
+from metatlp.engine.averaging import Averaging, AveragingConfig
 from metatlp.engine.bounds import (
     LARGEST_EXACT_CLIP,
     adamw_ratio,
@@ -18,10 +20,9 @@ from metatlp.engine.bounds import (
     moment_bounds,
     parameter_bound,
 )
-from metatlp.engine.inner import InnerConfig, InnerLoop, InnerState
 from metatlp.engine.meta_step import meta_step
+from metatlp.engine.parameters.replicated import ReplicatedParameters
 from metatlp.engine.plan import Slot
-from metatlp.engine.replicated import AveragingConfig, Replicated
 from metatlp.grid import TLP
 from metatlp.model.arena import Arena
 
@@ -159,15 +160,14 @@ def drift(reduce: str, clip: float, gradient: float) -> float:
     x = torch.nn.Parameter(torch.zeros(1))
     tlp = TLP("pos", "en")
     arena = Arena({"x": (x, frozenset({"pos"}))})
-    state, config = InnerState.zeros(arena), InnerConfig(grad_clip=clip)
+    parameters = ReplicatedParameters(None, arena, InnerConfig(grad_clip=clip), nullcontext)
     averaging = AveragingConfig(inner_steps=3, inner_state="average", reduce=reduce)
-    strategy = Replicated(arena, state, arena.active, averaging, config, {tlp: 1.0})
-    inner = InnerLoop(None, arena, state, config, 0, nullcontext)
+    strategy = Averaging(parameters, averaging, {tlp: 1.0})
 
     def steps(slot: Slot) -> None:
         for _ in range(3):
             arena.grad[0] = gradient
-            inner.step(list(arena.segments), 1e-3, shrink=torch.ones(()))
+            parameters.step_segments(arena.segments, 1e-3, shrink=torch.ones(()))
 
     for _ in range(20):
         meta_step(strategy, [Slot(i, tlp, 0) for i in range(8)], steps, 1e-3, 1.0)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import types
+from contextlib import nullcontext
 
 import pytest
 
 from metatlp.engine.arguments.meta import MetaArguments, RunArguments
-from metatlp.engine.compatibility import check_placement
+from metatlp.engine.compatibility import lay_out
 from metatlp.errors import InputError
 
 BART = {"model_type": "bart", "vocab_size": 100, "d_model": 16, "encoder_layers": 1}
@@ -153,6 +154,6 @@ def test_the_world_must_be_what_was_announced(fails, monkeypatch):
 
 def test_debug_needs_one_process(train_meta):
     run = RunArguments(debug=True)
-    two = types.SimpleNamespace(world=2)
+    two = types.SimpleNamespace(world=2, usual_ranks_per_tlp=1, together=nullcontext)
     with pytest.raises(InputError, match=r"^--debug runs in one process, not 2$"):
-        check_placement(MetaArguments(model="ENCODER"), run, two)
+        lay_out(MetaArguments(model="ENCODER"), run, two)

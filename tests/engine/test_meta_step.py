@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
 
-from metatlp.engine.inner import InnerConfig, InnerState
+from metatlp.engine.adamw import InnerConfig
+from metatlp.engine.averaging import Averaging, AveragingConfig
 from metatlp.engine.meta_step import meta_step
+from metatlp.engine.parameters.replicated import ReplicatedParameters
 from metatlp.engine.plan import Slot, assign, build_queue, linear_decay, num_meta_steps
-from metatlp.engine.replicated import AveragingConfig, Replicated
 from metatlp.grid import TLP
 from metatlp.model.arena import Arena
 
 TARGETS = (0.0, 8.0, 2.0, -2.0)
 
 
-def scalar(start: float, reduce: str = "exact", **config) -> Replicated:
+def scalar(start: float, reduce: str = "exact", **config) -> Averaging:
     """One parameter `x` of one task, at `start`."""
     x = nn.Parameter(torch.tensor([start]))
     arena = Arena({"x": (x, frozenset({"pos"}))})
     averaging = AveragingConfig(reduce=reduce, **{"inner_state": "reset", **config})
-    state = InnerState.zeros(arena)
     cost = dict.fromkeys((TLP("pos", "en"),), 1.0)
-    return Replicated(arena, state, arena.active, averaging, InnerConfig(), cost)
+    parameters = ReplicatedParameters(None, arena, InnerConfig(), nullcontext)
+    return Averaging(parameters, averaging, cost)
 
 
 def queue(number: int) -> list[Slot]:
     return [Slot(i, TLP("pos", "en"), i) for i in range(number)]
 
 
-def sgd(strategy: Replicated, targets, rate: float, steps: int, ends: list[float]):
+def sgd(strategy: Averaging, targets, rate: float, steps: int, ends: list[float]):
     """Gradient descent on f_c(x) = (x - c)^2 / 2."""
-    x = strategy.arena.live[:1]
+    x = strategy.parameters.live[:1]
 
     def inner_loop(slot: Slot) -> None:
         for _ in range(steps):
@@ -52,7 +55,7 @@ def test_hand_worked_trajectory(reduce, beta, result):
     strategy, ends = scalar(4.0, reduce), []
     meta_step(strategy, queue(4), sgd(strategy, TARGETS, 0.5, 2, ends), ROOM, beta)
     assert ends == [1.0, 7.0, 2.5, -0.5]
-    assert strategy.arena.live[0].item() == result
+    assert strategy.parameters.live[0].item() == result
     assert strategy.theta.start[0].item() == result
 
 
@@ -65,7 +68,7 @@ def test_one_slot_one_step_and_beta_one_is_plain_sgd():
         optimizer.zero_grad()
         ((plain - target) ** 2 / 2).backward()
         optimizer.step()
-    assert strategy.arena.live[0].item() == pytest.approx(plain.item(), rel=1e-6)
+    assert strategy.parameters.live[0].item() == pytest.approx(plain.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -78,10 +81,10 @@ def test_outer_momentum_is_that_of_torch_sgd(nesterov):
         outer.grad = outer.detach() - (outer.detach() / 4 + 0.75 * 2.0)
         optimizer.step()
         meta_step(strategy, queue(4), sgd(strategy, TARGETS, 0.5, 2, []), ROOM, 0.5)
-    assert strategy.arena.live[0].item() == pytest.approx(outer.item(), rel=1e-6)
+    assert strategy.parameters.live[0].item() == pytest.approx(outer.item(), rel=1e-6)
 
 
-def two_heads(head_average: str) -> Replicated:
+def two_heads(head_average: str) -> Averaging:
     """An encoder `e` and heads of POS and NER, one number each."""
     numbers = {name: nn.Parameter(torch.zeros(1)) for name in ("e", "pos", "ner")}
     both = frozenset({"pos", "ner"})
@@ -94,8 +97,8 @@ def two_heads(head_average: str) -> Replicated:
     )
     config = AveragingConfig(inner_state="average", head_average=head_average, inner_steps=3)
     cost = {TLP("pos", "en"): 1.0, TLP("ner", "en"): 1.0}
-    state = InnerState.zeros(arena)
-    return Replicated(arena, state, arena.active, config, InnerConfig(), cost)
+    parameters = ReplicatedParameters(None, arena, InnerConfig(), nullcontext)
+    return Averaging(parameters, config, cost)
 
 
 @pytest.mark.parametrize(("head_average", "heads"), [("grid", (0.75, 0.25)), ("task", (1.0, 1.0))])
@@ -104,18 +107,18 @@ def test_heads_are_averaged_over_the_grid_or_over_their_task(head_average, heads
     slots = [Slot(i, TLP(task, "en"), 0) for i, task in enumerate(("pos", "pos", "ner", "pos"))]
 
     def add_one(slot: Slot) -> None:
-        for segment in strategy.stepped(slot.tlp.task):
-            strategy.arena.live[segment.start] += 1.0
+        for segment in strategy.parameters.stepped(slot.tlp.task):
+            strategy.parameters.live[segment.start] += 1.0
             strategy.state.exp_avg[segment.start] += 2.0
-        for i, segment in enumerate(strategy.arena.segments):
+        for i, segment in enumerate(strategy.segments):
             strategy.state.steps[i] += 3 * (slot.tlp.task in segment.tasks)
 
     meta_step(strategy, slots, add_one, ROOM, 1.0)
-    found = {s.tasks: strategy.arena.live[s.start].item() for s in strategy.arena.segments}
+    found = {s.tasks: strategy.parameters.live[s.start].item() for s in strategy.segments}
     pos, ner = frozenset({"pos"}), frozenset({"ner"})
     assert (found[pos | ner], found[pos], found[ner]) == (1.0, *heads)
     # The moments of a head are those of the slots that stepped it, and so are the step counts.
-    for segment in strategy.arena.segments:
+    for segment in strategy.segments:
         assert strategy.state.exp_avg[segment.start].item() == 2.0
     assert strategy.state.steps.tolist() == [3.0, 3.0, 3.0]
 
@@ -125,13 +128,13 @@ def test_a_head_that_is_not_trained_does_not_move():
     slots = [Slot(i, TLP("pos", "en"), 0) for i in range(2)]
 
     def add_one(slot: Slot) -> None:
-        for segment in strategy.stepped(slot.tlp.task):
-            strategy.arena.live[segment.start] += 1.0
+        for segment in strategy.parameters.stepped(slot.tlp.task):
+            strategy.parameters.live[segment.start] += 1.0
 
     meta_step(strategy, slots, add_one, ROOM, 1.0)
-    ner = next(s for s in strategy.arena.segments if s.tasks == frozenset({"ner"}))
-    assert strategy.arena.live[ner.span].eq(0).all()
-    assert strategy.state.steps[strategy.arena.segments.index(ner)] == 0
+    ner = next(s for s in strategy.segments if s.tasks == frozenset({"ner"}))
+    assert strategy.parameters.live[ner.span].eq(0).all()
+    assert strategy.state.steps[strategy.segments.index(ner)] == 0
 
 
 def test_queue_gives_successive_episodes_to_a_tlp_drawn_twice():

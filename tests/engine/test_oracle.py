@@ -15,12 +15,15 @@ import torch
 from transformers import BertConfig, ModernBertConfig
 
 from metatlp.data.cache import encode_split
+from metatlp.data.parts import Part
 from metatlp.data.streams import BatchStream
 from metatlp.data.xtreme import XtremeFolder
-from metatlp.engine.inner import InnerConfig, InnerLoop, InnerState
+from metatlp.engine.adamw import InnerConfig
+from metatlp.engine.averaging import Averaging, AveragingConfig
+from metatlp.engine.inner import InnerLoop
 from metatlp.engine.meta_step import meta_step
+from metatlp.engine.parameters.replicated import ReplicatedParameters
 from metatlp.engine.plan import Slot, build_queue, linear_decay
-from metatlp.engine.replicated import AveragingConfig, Replicated
 from metatlp.grid import TLP
 from metatlp.model.arena import Arena
 from metatlp.model.multitask import HeadSpec, build_model, load_tokenizer
@@ -94,16 +97,19 @@ def queues(number: int) -> list[list[Slot]]:
 
 def ours(model, batches, steps: int, averaging: AveragingConfig, config: InnerConfig, seed=0):
     arena = Arena(model.named_uses())
-    state = InnerState.zeros(arena)
-    inner = InnerLoop(model, arena, state, config, seed, nullcontext)
-    cost = dict.fromkeys(ARMS, 1.0)
-    strategy = Replicated(arena, state, inner.stepped, averaging, config, cost)
+    parameters = ReplicatedParameters(model, arena, config, nullcontext)
+    inner = InnerLoop(parameters, seed)
+    strategy = Averaging(parameters, averaging, dict.fromkeys(ARMS, 1.0))
+
+    def parts(slot: Slot) -> list[list[Part]]:
+        return [[Part(0, 1.0, batch)] for batch in batches(slot.tlp, slot.episode)]
+
     for t, queue in enumerate(queues(steps)):
         lr = linear_decay(LR, t, steps)
         meta_step(
             strategy,
             queue,
-            lambda slot, lr=lr, t=t: inner.run(slot, batches(slot.tlp, slot.episode), lr, t),
+            lambda slot, lr=lr, t=t: inner.run(slot, parts(slot), lr, t),
             lr,
             1.0,
         )
@@ -276,11 +282,10 @@ def test_idle_heads_move_by_momentum_only_if_asked(bert, batches):
         config = InnerConfig(grad_clip=CLIP, idle_heads=idle_heads)
         model = model_of(bert)
         arena = Arena(model.named_uses())
-        state = InnerState.zeros(arena)
-        inner = InnerLoop(model, arena, state, config, 0, nullcontext)
+        inner = InnerLoop(ReplicatedParameters(model, arena, config, nullcontext), 0)
         for tlp in ARMS[:2]:
             before = arena.live.clone()
-            inner.run(Slot(0, tlp, 0), batches(tlp, 0), LR, 0)
+            inner.run(Slot(0, tlp, 0), [[Part(0, 1.0, batch)] for batch in batches(tlp, 0)], LR, 0)
         views, old = arena.views(arena.live), arena.views(before)
         names = [name for name in views if not torch.equal(views[name], old[name])]
         return {name.split(".")[1] for name in names if name.startswith("head.")}

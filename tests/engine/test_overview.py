@@ -13,7 +13,9 @@ import pytest
 
 from metatlp.engine.arguments.meta import MetaArguments
 from metatlp.engine.arguments.rewards import RewardConfig
+from metatlp.engine.averaging import AveragingConfig
 from metatlp.engine.cost import Cost
+from metatlp.engine.mesh import Mesh
 from metatlp.engine.overview import (
     choice_lines,
     cost_lines,
@@ -21,7 +23,6 @@ from metatlp.engine.overview import (
     placement_lines,
     step_line,
 )
-from metatlp.engine.replicated import AveragingConfig
 
 NAMES = ["qa_en", "qa_es", "nli_en", "nli_fr", "pa_en", "pa_de", "pos_en", "pos_hi", "ner_en"]
 NAMES += ["ner_zh"]
@@ -165,7 +166,7 @@ SENT = {
 @pytest.mark.parametrize(("inner_state", "reduce"), BYTES)
 def test_memory_and_communication(inner_state, reduce):
     config = AveragingConfig(inner_state=inner_state, reduce=reduce)
-    several = Cost(1000, config, world=1 if inner_state == "carry" else 4)
+    several = Cost(1000, config, Mesh(1 if inner_state == "carry" else 4))
     assert several.bytes_per_parameter() == BYTES[inner_state, reduce]
     total = sum(BYTES[inner_state, reduce].values())
     assert sum(several.memory().values()) == 1000 * total
@@ -181,13 +182,14 @@ def test_memory_is_what_a_run_holds(reduce, train_meta, meta_flags, tmp_path, mo
 
     def look(training):
         strategy = training.state.strategy
-        flat = [strategy.arena.live, strategy.arena.grad, strategy.state.exp_avg]
+        arena = strategy.parameters.arena
+        flat = [arena.live, arena.grad, strategy.state.exp_avg]
         flat += [strategy.state.exp_avg_sq, training.theta_0]
         flat += [
             t for part in (strategy.theta, *strategy.moments) for t in (part.start, part.total)
         ]
         held["bytes"] = sum(t.numel() * t.element_size() for t in flat)
-        held["elements"] = strategy.arena.live.numel()
+        held["elements"] = arena.live.numel()
         return original(training)
 
     monkeypatch.setattr(train_meta, "train", look)
@@ -198,7 +200,7 @@ def test_memory_is_what_a_run_holds(reduce, train_meta, meta_flags, tmp_path, mo
 
 def test_cost_lines():
     config = AveragingConfig(inner_state="average", reduce="exact", momentum=0.9)
-    first, second = cost_lines(Cost(2**27, config, world=2))
+    first, second = cost_lines(Cost(2**27, config, Mesh(2)))
     # 56 bytes and 4 of the velocity, times 2^27: 7.5 GiB; 24 * 2^27 bytes are sent.
     assert first == (
         "memory per process: 7.50 GiB + activations = 134,217,728 parameters * 60 bytes "
@@ -215,10 +217,11 @@ def test_placement_lines():
         "mixed_precision": "bf16",
         "kernels": "Triton 3.7.1",
     }
-    lines = placement_lines(said | {"threads_per_process": 8}, slots=3)
+    lines = placement_lines(said | {"threads_per_process": 8}, mesh=Mesh(4), slots=3)
     assert lines == [
         "4 processes, each on NVIDIA H200 with 8 threads; mixed precision bf16; "
         "kernels Triton 3.7.1; backend nccl",
+        "4 TLP groups x 1 rank",
         "note: 1 of the 4 processes stay idle in every meta step, for --meta-batch-size is 3",
     ]
 
@@ -255,14 +258,14 @@ def test_counts_are_told_by_kind():
         ("cos-of-mean", 2, "fp32", 16, 8),
         ("mean-of-cos", 1, "exact", 16, 8),
         ("mean-of-cos", 3, "exact", 32, 16),
-        # Two moments, the gradient, the place between the steps, and both steps.
-        ("adam-delta", 4, "exact", 24, 0),
+        # Two moments, two gradients, and the place between the steps.
+        ("adam-delta", 4, "exact", 20, 0),
     ],
 )
 def test_memory_and_traffic_of_rewards(reward, batches, reduce, held, sent):
     config = RewardConfig(reward, batches, "all", dropout=False, every=10)
-    cost = Cost(100, AveragingConfig(reduce=reduce), 2, config)
+    cost = Cost(100, AveragingConfig(reduce=reduce), Mesh(2), rewards=config)
     assert cost.bytes_per_parameter()["rewards"] == held
     assert cost.reward_communication == 100 * sent
-    assert Cost(100, AveragingConfig(), 1, config).reward_communication == 0
-    assert "rewards" not in Cost(100, AveragingConfig(), 2).bytes_per_parameter()
+    assert Cost(100, AveragingConfig(), rewards=config).reward_communication == 0
+    assert "rewards" not in Cost(100, AveragingConfig(), Mesh(2)).bytes_per_parameter()

@@ -15,9 +15,10 @@ from transformers import BertConfig
 from metatlp.data.cache import encode_split
 from metatlp.data.streams import BatchStream
 from metatlp.data.xtreme import XtremeFolder
+from metatlp.engine.adamw import InnerConfig
 from metatlp.engine.arguments.rewards import RewardConfig
 from metatlp.engine.gradients import Gradients, compared_spans
-from metatlp.engine.inner import InnerConfig, InnerLoop, InnerState
+from metatlp.engine.parameters.replicated import ReplicatedParameters
 from metatlp.engine.reliability import split_half, split_half_within_tasks
 from metatlp.engine.rewards import Rewards
 from metatlp.grid import TLP
@@ -70,9 +71,10 @@ def rewards_of(model, data, exact=False, **config) -> Rewards:
     train, dev, padding = data
     settings = {"reward": "cos-of-mean", "batches": 1, "parameters": "all", "dropout": False}
     arena = Arena(model.named_uses())
-    inner = InnerLoop(model, arena, InnerState.zeros(arena), InnerConfig(), 0, nullcontext)
+    parameters = ReplicatedParameters(model, arena, InnerConfig(), nullcontext)
     settings = RewardConfig(every=1, **(settings | config))
-    return Rewards(inner, arena.live.clone(), train, dev, padding, settings, exact, ALONE)
+    theta = arena.live.clone()
+    return Rewards(parameters, theta, train, dev, padding, settings, exact, ALONE, seed=0)
 
 
 def batches_of(stream, padding, update, k):
@@ -221,12 +223,13 @@ def snapshot(model, parameters) -> torch.Tensor:
 def test_spans_of_the_encoder_are_all_but_the_heads(encoder):
     model = model_of(encoder)
     arena = Arena(model.named_uses())
+    pieces = ReplicatedParameters(model, arena, InnerConfig(), nullcontext).pieces
     mask = torch.zeros_like(arena.live)
-    for span in compared_spans(arena, "encoder"):
+    for span in compared_spans(pieces, len(arena), "encoder"):
         mask[span] = 1
     for name, view in arena.views(mask).items():
         assert bool(view.all()) == bool(view.any()) == name.startswith("encoder.")
-    assert compared_spans(arena, "all") == [slice(0, len(arena))]
+    assert compared_spans(pieces, len(arena), "all") == [slice(0, len(arena))]
 
 
 def test_measuring_changes_nothing_and_depends_on_the_update_alone(encoder, data):

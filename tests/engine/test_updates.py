@@ -13,8 +13,10 @@ from safetensors.torch import load_file
 from metatlp.data.encoded import EncodedSplit
 from metatlp.data.schedule import Member, PartLoader, Schedule, shuffled_plan
 from metatlp.data.xtreme import XtremeFolder
+from metatlp.engine.adamw import InnerConfig
 from metatlp.engine.build import head_specs
-from metatlp.engine.inner import InnerConfig, InnerLoop, InnerState, backward
+from metatlp.engine.parameters.passes import backward
+from metatlp.engine.parameters.replicated import ReplicatedParameters
 from metatlp.engine.placement import start as start_process
 from metatlp.engine.supervised.data_parallel import DataParallel
 from metatlp.errors import DivergedError
@@ -47,15 +49,15 @@ def schedule(grid_dir, encoder_dir):
 def parallel(encoder_dir, placement, num_parts, exact=True, dropout=0.0, clip=1.0):
     model = build_model(str(encoder_dir), head_specs(TASKS), seed=1, dropout=dropout)
     arena = Arena(model.named_uses())
-    loop = InnerLoop(
+    parameters = ReplicatedParameters(
         model,
         arena,
-        InnerState.zeros(arena),
         InnerConfig(grad_clip=clip, weight_decay=0.01),
-        9,
         placement.accelerator.autocast,
+        num_parts=num_parts,
+        exact=exact,
     )
-    return DataParallel(loop, num_parts, exact, placement)
+    return DataParallel(parameters, 9, num_parts, placement)
 
 
 def rms_ratio(found, expected):
@@ -72,7 +74,7 @@ def test_the_gradient_is_that_of_the_whole_batch(task, num_parts, encoder_dir, p
         if schedule.member(i).task == task and len(schedule.rows(i)) == 7
     )
     own = parallel(encoder_dir, placement, num_parts, clip=0.0)
-    oracle = copy.deepcopy(own.loop.model).double()
+    oracle = copy.deepcopy(own.parameters.model).double()
     whole = PartLoader(schedule, Padding(0, 0), 1, [0])
     (batch,) = whole.take(update)
     oracle.zero_grad()
@@ -83,7 +85,7 @@ def test_the_gradient_is_that_of_the_whole_batch(task, num_parts, encoder_dir, p
         report, stopped = own.step(task, parts, 0.0, update, False)
     whole.close()
     assert not stopped and sum(value for _, value in report.losses()) == pytest.approx(loss.item())
-    views = own.loop.arena.views(own.loop.arena.grad)
+    views = own.parameters.arena.views(own.parameters.arena.grad)
     found, expected = [], []
     for name, (parameter, tasks) in oracle.named_uses().items():
         if task in tasks:
@@ -117,8 +119,11 @@ def test_steps_are_those_of_torch(encoder_dir, placement, schedule):
             torch.nn.utils.clip_grad_norm_(model.models["nli"].parameters(), 0.5)
             optimizer.step()
     assert any(clipped) and len(updates) >= 5
-    theta_0 = parallel(encoder_dir, placement, 1).loop.arena
-    views, before = own.loop.arena.views(own.loop.arena.live), theta_0.views(theta_0.live)
+    theta_0 = parallel(encoder_dir, placement, 1).parameters.arena
+    views, before = (
+        own.parameters.arena.views(own.parameters.arena.live),
+        theta_0.views(theta_0.live),
+    )
     names = [name for name, (_, tasks) in model.named_uses().items() if "nli" in tasks]
     # The bias of an attention key has no gradient in theory: AdamW makes steps of its noise.
     names = [name for name in names if not name.endswith("key.bias")]
@@ -147,16 +152,18 @@ def test_what_is_not_finite_stops_before_the_parameters_move(
     num_parts, encoder_dir, placement, schedule
 ):
     own = parallel(encoder_dir, placement, num_parts)
-    head = next(p for n, (p, _) in own.loop.model.named_uses().items() if n.startswith("head.pos"))
+    head = next(
+        p for n, (p, _) in own.parameters.model.named_uses().items() if n.startswith("head.pos")
+    )
     head.data.view(-1)[0] = float("nan")
-    before = own.loop.arena.live.clone()
+    before = own.parameters.arena.live.clone()
     update = next(i for i in range(len(schedule)) if schedule.member(i).task == "pos")
     with (
         PartLoader(schedule, Padding(0, 0), num_parts, range(num_parts)) as loader,
         pytest.raises(DivergedError, match=f"update {update + 1}: the loss or its gradient"),
     ):
         own.step("pos", loader.take(update), 1e-3, update, False)
-    assert torch.equal(own.loop.arena.live.nan_to_num(7.0), before.nan_to_num(7.0))
+    assert torch.equal(own.parameters.arena.live.nan_to_num(7.0), before.nan_to_num(7.0))
 
 
 @pytest.fixture(scope="module")
@@ -217,13 +224,15 @@ def test_a_gradient_that_is_not_finite_stops_before_the_parameters_move(
     exact, num_parts, clip, encoder_dir, placement, schedule
 ):
     own = parallel(encoder_dir, placement, num_parts, exact=exact, clip=clip)
-    head = next(p for n, (p, _) in own.loop.model.named_uses().items() if n.startswith("head.pos"))
+    head = next(
+        p for n, (p, _) in own.parameters.model.named_uses().items() if n.startswith("head.pos")
+    )
     head.register_hook(lambda gradient: gradient * float("inf"))
-    before = own.loop.arena.live.clone()
+    before = own.parameters.arena.live.clone()
     update = next(i for i in range(len(schedule)) if schedule.member(i).task == "pos")
     with (
         PartLoader(schedule, Padding(0, 0), num_parts, range(num_parts)) as loader,
         pytest.raises(DivergedError, match=f"update {update + 1}: "),
     ):
         own.step("pos", loader.take(update), 1e-3, update, False)
-    assert torch.equal(own.loop.arena.live, before)
+    assert torch.equal(own.parameters.arena.live, before)

@@ -91,12 +91,22 @@ class MetaArguments(EncoderArguments):
         "ranks), fp32, or bf16 on the wire",
         "fp32",
     )
+    batch_parts: int | None = flag(
+        "parts that every batch (of b examples) is cut into, each with dropout masks of its own; "
+        "the ranks of a TLP group share them, and a rank takes its parts one after the other, "
+        "which saves memory [default: --ranks-per-tlp]"
+    )
     seed: int = flag("seed of everything random", 0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_sampler()
         self._check_numbers()
+
+    @property
+    def num_parts(self) -> int:
+        """In which every batch is cut."""
+        return self.batch_parts or 1
 
     @property
     def temperature(self) -> float | None:
@@ -124,7 +134,7 @@ class MetaArguments(EncoderArguments):
     def _check_numbers(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise InputError(f"--seed {self.seed}: must be at least 0 and below 2^32")
-        at_least(1, self, "meta_batch_size", "inner_steps", "max_meta_steps")
+        at_least(1, self, "meta_batch_size", "inner_steps", "max_meta_steps", "batch_parts")
         for name in ("inner_lr", "meta_lr", "grad_clip", "weight_decay", "epochs"):
             value = getattr(self, name)
             if not (value >= 0 and math.isfinite(value)):
@@ -196,6 +206,15 @@ class RunArguments(OutputArguments):
     dry_run: bool = flag(
         "print grid, probabilities, steps, memory and communication; then exit", False
     )
+    ranks_per_tlp: int | None = flag(
+        "processes that train a TLP together (R), a divisor of their number: they share its "
+        "batches, and under DeepSpeed or FSDP its parameters [default: 1; under DeepSpeed or FSDP "
+        "the processes of one machine]"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(1, self, "ranks_per_tlp")
 
 
 def resolved(

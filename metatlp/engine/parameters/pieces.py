@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -47,3 +48,13 @@ class Pieces:
 
     shapes: dict[str, torch.Size]
     own: Sequence[Piece]
+
+    @property
+    def num_parameters(self) -> int:
+        """Elements of all parameters, wherever they are."""
+        return sum(shape.numel() for shape in self.shapes.values())
+
+    def views(self, flat: Tensor) -> dict[str, Tensor]:
+        """Name -> view of (P_r,) `flat` with the parameter's shape; every piece is whole."""
+        assert all(piece.whole for piece in self.own)
+        return {piece.name: flat[piece.span].view(piece.shape) for piece in self.own}

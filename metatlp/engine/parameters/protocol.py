@@ -12,8 +12,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from metatlp.data.schedule import Part
-from metatlp.engine.inner import InnerState
+from metatlp.data.parts import Part
+from metatlp.engine.adamw import InnerConfig, InnerState
 from metatlp.engine.mesh import Mesh
 from metatlp.engine.parameters.pieces import Pieces
 from metatlp.model.arena import Segment
@@ -29,6 +29,7 @@ class Parameters(Protocol):
     Attributes:
         model: computes with the working weights; in a lockstep placement only when all ranks of
             the TLP group call it at once.
+        config: AdamW's settings.
         mesh: the TLP groups.
         segments: which tasks the spans of the vectors serve; in order, covering all of them.
         pieces: which elements of which parameters the vectors hold; the rest of them is padding,
@@ -41,6 +42,7 @@ class Parameters(Protocol):
     """
 
     model: MultiTaskModel
+    config: InnerConfig
     mesh: Mesh
     segments: tuple[Segment, ...]
     pieces: Pieces
@@ -69,6 +71,10 @@ class Parameters(Protocol):
         """
         ...
 
+    def finite(self, task: str) -> bool:
+        """Whether that gradient is finite, the same on every rank. The host waits for it."""
+        ...
+
     def step(self, task: str, lr: float) -> Tensor:
         """One AdamW step on that gradient, clipped by the norm over the TLP group's shards; the
         working weights follow. Returns () 1 if it was clipped, else 0."""
@@ -82,5 +88,10 @@ class Parameters(Protocol):
         self, row: Tensor, task: str, parts: Sequence[Part], seed: Callable[[int], int]
     ) -> None:
         """Add the gradient of the batch's mean loss, of all parameters, to row (P_r,): without a
-        step, without a trace, and in the mode (dropout or none) that the model is in."""
+        step, without a trace, and in the mode (dropout or none) that the model is in.
+
+        Args:
+            parts: this rank's; in a replicated placement all of the batch, for there a rank makes
+                the gradient by itself.
+        """
         ...

@@ -1,6 +1,7 @@
 """Answers of a model on encoded splits, and their scores, one TLP per rank at a time.
 
-A TLP is scored whole on one rank, so the number of ranks does not change a score.
+A TLP is scored whole on one rank, or, where a forward pass needs several ranks at once, on one TLP
+group, whose members take the batches in turn. Neither changes a batch, and so no score.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from metatlp.data.encoded import EncodedSplit
 from metatlp.data.records import Example
+from metatlp.engine.mesh import Mesh
 from metatlp.engine.placement import Placement
 from metatlp.engine.plan import Slot, assign
 from metatlp.grid import TLP
@@ -47,21 +50,29 @@ def predict_split(
     batch_size: int,
     device: torch.device,
     autocast: Autocast,
+    team: Mesh | None = None,
 ) -> list:
     """What the task predicts for every row, in row order.
 
     Args:
         batch_size: most rows of a batch; on a CPU it also holds at most CPU_TOKENS, or one row.
         autocast: context of the forward pass.
+        team: the TLP group whose ranks compute together, all of which take part; None: this rank
+            computes alone.
     """
     model.eval()
-    predictions: list = [None] * encoded.num_rows
     most_tokens = CPU_TOKENS if device.type == "cpu" else None
-    for rows in batches(encoded.tokens, batch_size, most_tokens):
+    every = list(batches(encoded.tokens, batch_size, most_tokens))
+    mesh = team or Mesh()
+    predictions: dict[int, Any] = {}
+    for first in range(0, len(every), mesh.ranks_per_tlp):
+        # Each member has a batch in every round; where there are none left, the last once more.
+        rows = every[min(first + mesh.member, len(every) - 1)]
         found = predict_rows(model, task_code, encoded, rows, padding, device, autocast)
-        for row, prediction in zip(rows, found, strict=True):
-            predictions[row] = prediction
-    return predictions
+        predictions |= zip(rows.tolist(), found, strict=True)
+    gathered = mesh.gather_within(predictions)
+    whole = {row: one for part in gathered for row, one in part.items()}
+    return [whole[row] for row in range(encoded.num_rows)]
 
 
 def batches(
@@ -115,9 +126,14 @@ class Evaluator:
         padding: Padding,
         batch_size: int,
         placement: Placement,
+        team: Mesh | None = None,
     ):
+        """
+        Args:
+            team: the TLP groups, where a forward pass needs all ranks of one.
+        """
         self.model, self.splits, self.padding = model, splits, padding
-        self.batch_size, self.placement = batch_size, placement
+        self.batch_size, self.placement, self.team = batch_size, placement, team
 
     def scores(self) -> dict[TLP, Scores]:
         """TLP -> metrics, on every rank. Every rank takes part.
@@ -127,7 +143,10 @@ class Evaluator:
         """
         queue = [Slot(i, tlp, 0) for i, tlp in enumerate(self.splits)]
         cost = {tlp: float(split.encoded.tokens.sum()) for tlp, split in self.splits.items()}
-        own = assign(queue, cost, self.placement.world)[self.placement.rank]
+        worker, workers = self.placement.rank, self.placement.world
+        if self.team is not None:
+            worker, workers = self.team.group, self.team.groups
+        own = assign(queue, cost, workers)[worker]
         found = []
         # Scoring reads the dev files again, which may have gone meanwhile.
         with self.placement.together():
@@ -145,6 +164,7 @@ class Evaluator:
             self.batch_size,
             self.placement.device,
             self.placement.accelerator.autocast,
+            self.team,
         )
         terms = TASKS[tlp.task].terms(tlp, split.encoded, predictions, split.examples())
         return scores(terms)

@@ -26,7 +26,7 @@ def mean_of_checkpoints(run: Supervised, number: int, tokenizer: Any) -> None:
     Raises:
         InputError: a checkpoint is damaged, or the models cannot be written.
     """
-    arena = run.arena
+    parameters = run.parameters
     there = checkpoint.paths(run.folder / "checkpoints")
     folders = [path for path in there if run.scheduled(checkpoint.step_of(path))][-number:]
     if len(folders) < number:
@@ -35,12 +35,13 @@ def mean_of_checkpoints(run: Supervised, number: int, tokenizer: Any) -> None:
             f"{run.folder / 'checkpoints'}"
         )
     with run.placement.together():
-        total = torch.zeros_like(arena.live, dtype=torch.float64)
-        one = torch.zeros_like(arena.live)
+        total = torch.zeros_like(parameters.live, dtype=torch.float64)
+        one = torch.zeros_like(parameters.live)
         for folder in folders:
-            copy_in(arena, checkpoint.load(folder), "theta", one)
+            copy_in(parameters.pieces, checkpoint.load(folder), "theta", one)
             total += one
-        arena.live.copy_(total / len(folders))
+        parameters.live.copy_(total / len(folders))
+    parameters.publish()
     scores = run.evaluator.scores()
     steps = ", ".join(str(int(folder.name.removeprefix("step_"))) for folder in folders)
     run.log.say(f"mean of the {len(folders)} checkpoints after updates {steps}:")
@@ -56,5 +57,5 @@ def mean_of_checkpoints(run: Supervised, number: int, tokenizer: Any) -> None:
     path = run.folder / "averaged" / "models"
     with run.placement.together():
         if run.placement.is_main:
-            export_models(run.parallel.loop.model, tokenizer, path, averaged)
+            export_models(parameters.model, tokenizer, path, averaged)
     run.log.say(f"their models in {path}")

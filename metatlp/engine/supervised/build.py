@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from metatlp.data.schedule import PartLoader, Schedule
+from metatlp.engine.adamw import InnerConfig
 from metatlp.engine.arguments.supervised import UpdateArguments
 from metatlp.engine.checkpoint import newest_state
-from metatlp.engine.inner import InnerConfig, InnerLoop, InnerState
+from metatlp.engine.mesh import build_mesh
+from metatlp.engine.parameters.build import build_parameters
 from metatlp.engine.placement import Placement
 from metatlp.engine.provenance import Provenance
 from metatlp.engine.run_log import RunLog
@@ -20,7 +22,6 @@ from metatlp.engine.supervised.data_parallel import DataParallel
 from metatlp.engine.supervised.loop import Supervised, TrainSettings
 from metatlp.errors import InputError
 from metatlp.grid import TLP
-from metatlp.model.arena import Arena
 from metatlp.model.multitask import MultiTaskModel
 from metatlp.tasks.task import Padding
 
@@ -73,25 +74,22 @@ def build_supervised(
     Raises:
         InputError: a rank differs from the others.
     """
-    arena = Arena(model.named_uses())
-    inner = InnerState.zeros(arena)
     config = InnerConfig(weight_decay=arguments.weight_decay, grad_clip=arguments.grad_clip)
-    loop = InnerLoop(
-        model, arena, inner, config, seed, placement.accelerator.autocast, placement.rank
-    )
-    parts = num_parts(arguments, placement)
-    parallel = DataParallel(loop, parts, arguments.reduce == "exact", placement)
+    parts, exact = num_parts(arguments, placement), arguments.reduce == "exact"
+    theta_0 = checksum(model)
+    mesh = build_mesh(placement.rank, placement.world, placement.world, placement.device)
+    parameters = build_parameters(model, config, placement, mesh, parts, exact)
+    parallel = DataParallel(parameters, seed, parts, placement)
     identity = RunIdentity(
         arguments=flags,
         data=data,
         num_steps=len(schedule),
         mixed_precision=placement.accelerator.mixed_precision,
-        theta_0=checksum(arena.live),
+        theta_0=theta_0,
     )
     check_same_run(identity, placement)
     return Supervised(
-        arena,
-        inner,
+        parameters,
         settings=settings,
         folder=folder,
         placement=placement,
@@ -104,12 +102,14 @@ def build_supervised(
             pin_memory=placement.device.type == "cuda",
         ),
         parallel=parallel,
-        evaluator=Evaluator(model, dev, padding, eval_batch_size, placement),
+        evaluator=Evaluator(
+            model, dev, padding, eval_batch_size, placement, mesh if parameters.lockstep else None
+        ),
         identity=identity,
         provenance=provenance,
         free_flags=free_flags,
         stop=stop,
-        theta_0=arena.live.clone(),
+        theta_0=parameters.live.clone(),
     )
 
 

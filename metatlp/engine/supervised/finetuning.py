@@ -131,7 +131,7 @@ def _write(one: Finetuning, run: Supervised, begun: Step, log: RunLog) -> None:
     with one.call.placement.together():
         log.raise_failure()
         if one.call.placement.is_main:
-            model, path = run.parallel.loop.model, log.folder / "models"
+            model, path = run.parameters.model, log.folder / "models"
             export_models(model, one.call.tokenizer, path, provenance_of(one, step))
         more = {"curve": run.curve, "distance": run.distance(), "identity": run.identity.as_json()}
         log.write_json("result.json", _head(one) | dataclasses.asdict(step) | more)

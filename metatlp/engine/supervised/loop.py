@@ -7,6 +7,7 @@ these functions every rank takes part; the main process writes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,20 +18,20 @@ from torch import Tensor
 
 from metatlp.data.schedule import PartLoader
 from metatlp.engine import checkpoint
+from metatlp.engine.averaging import distance
 from metatlp.engine.checkpoint import Checkpoint
-from metatlp.engine.inner import InnerState
 from metatlp.engine.overview import score_lines
+from metatlp.engine.parameters.protocol import Parameters
 from metatlp.engine.placement import AgreedError, Placement
 from metatlp.engine.plan import linear_decay
 from metatlp.engine.provenance import Provenance
 from metatlp.engine.run_log import RunLog, timed
-from metatlp.engine.run_state import check_restorable, copy_in, distance
+from metatlp.engine.run_state import check_restorable, copy_in
 from metatlp.engine.same_run import RunIdentity, moved_line, where_it_runs
 from metatlp.engine.scoring.evaluation import Evaluator
 from metatlp.engine.signals import StopRequest
 from metatlp.engine.supervised.data_parallel import DataParallel, UpdateReport
 from metatlp.errors import DivergedError
-from metatlp.model.arena import Arena
 from metatlp.tasks import TASKS
 
 LOG_EVERY = 50  # updates per line of metrics.jsonl
@@ -80,8 +81,7 @@ class Supervised:
         provenance: of the models to come, as far as it is known at the start.
     """
 
-    arena: Arena
-    inner: InnerState
+    parameters: Parameters
     update: int = 0
     best: Best | None = None
     curve: list[tuple[int, float]] = field(default_factory=list)
@@ -113,7 +113,11 @@ class Supervised:
 
     def distance(self) -> float:
         """|theta - theta_0|."""
-        return distance(self.arena.live, self.theta_0)
+        moved = distance(self.parameters.live, self.theta_0)
+        if self.parameters.replicated:
+            return moved
+        square = torch.tensor(moved**2, dtype=torch.float64)
+        return math.sqrt(self.parameters.mesh.sum_within(square).item())
 
 
 def train(run: Supervised) -> bool:
@@ -171,13 +175,14 @@ def evaluate(run: Supervised) -> None:
         run.log.say(line)
     better = run.best is None or score > run.best.score
     if run.settings.select == "best" and better:
-        run.best = Best(score, run.dev, run.update, run.arena.live.clone())
+        run.best = Best(score, run.dev, run.update, run.parameters.live.clone())
 
 
 def take_result(run: Supervised) -> None:
     """Give the model the parameters that are the result: the best ones, if those are wanted."""
     if run.best is not None:
-        run.arena.live.copy_(run.best.theta)
+        run.parameters.live.copy_(run.best.theta)
+        run.parameters.publish()
         run.dev = run.best.scores
 
 
@@ -239,22 +244,23 @@ def _means(names: list[str], values: list[float]) -> dict[str, float]:
 def save(run: Supervised) -> None:
     """Write a checkpoint."""
     record(run)
-    arena, inner = run.arena, run.inner
+    live, inner = run.parameters.live, run.parameters.state
+    views = run.parameters.pieces.views
     with run.placement.together():
         run.log.raise_failure()
         if not run.placement.is_main:
             return
-        vectors = {"theta": arena.live, "exp_avg": inner.exp_avg, "exp_avg_sq": inner.exp_avg_sq}
+        vectors = {"theta": live, "exp_avg": inner.exp_avg, "exp_avg_sq": inner.exp_avg_sq}
         if run.best is not None:
             vectors["best"] = run.best.theta
-        tensors: dict[str, Mapping[str, Tensor]] = {k: arena.views(v) for k, v in vectors.items()}
+        tensors: dict[str, Mapping[str, Tensor]] = {k: views(v) for k, v in vectors.items()}
         tensors["inner_steps"] = {"steps": inner.steps}
         state: dict[str, Any] = {
             **run.identity.as_json(),
             "provenance": run.provenance.as_json(),
             "placement": where_it_runs(run.placement),
             "num_records": run.log.num_records(),
-            "segments": [segment.name for segment in arena.segments],
+            "segments": [segment.name for segment in run.parameters.segments],
             "curve": run.curve,
             "best": run.best
             and {"score": run.best.score, "scores": run.best.scores, "update": run.best.update},
@@ -295,16 +301,17 @@ def resume(run: Supervised, asked: str | None) -> None:
 
 
 def _restore(run: Supervised, saved: Checkpoint) -> None:
-    arena, state = run.arena, saved.state
-    check_restorable(saved, run.identity, arena, run.free_flags)
-    copy_in(arena, saved, "theta", arena.live)
-    copy_in(arena, saved, "exp_avg", run.inner.exp_avg)
-    copy_in(arena, saved, "exp_avg_sq", run.inner.exp_avg_sq)
-    run.inner.steps.copy_(saved.tensors["inner_steps"]["steps"])
+    parameters, state = run.parameters, saved.state
+    pieces, inner, live = parameters.pieces, parameters.state, parameters.live
+    check_restorable(saved, run.identity, parameters.segments, run.free_flags)
+    copy_in(pieces, saved, "theta", live)
+    parameters.publish()
+    copy_in(pieces, saved, "exp_avg", inner.exp_avg)
+    copy_in(pieces, saved, "exp_avg_sq", inner.exp_avg_sq)
+    inner.steps.copy_(saved.tensors["inner_steps"]["steps"])
     if state["best"]:
-        theta = torch.empty_like(arena.live)
-        theta.copy_(arena.live)  # the padding, which no checkpoint has
-        copy_in(arena, saved, "best", theta)
+        theta = live.clone()  # with the padding, which no checkpoint has
+        copy_in(pieces, saved, "best", theta)
         run.best = Best(**state["best"], theta=theta)
     run.update = state["step"]
     run.curve = [(update, score) for update, score in state["curve"]]

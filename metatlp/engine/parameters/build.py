@@ -1,0 +1,31 @@
+"""From a model to a placement of its parameters: that which the launcher's settings name."""
+
+from __future__ import annotations
+
+from metatlp.engine.adamw import InnerConfig
+from metatlp.engine.mesh import Mesh
+from metatlp.engine.parameters.protocol import Parameters
+from metatlp.engine.parameters.replicated import ReplicatedParameters
+from metatlp.engine.placement import Placement
+from metatlp.model.arena import Arena
+from metatlp.model.multitask import MultiTaskModel
+
+
+def build_parameters(
+    model: MultiTaskModel,
+    config: InnerConfig,
+    placement: Placement,
+    mesh: Mesh,
+    num_parts: int = 1,
+    exact: bool = False,
+) -> Parameters:
+    """The parameters of a model, placed. Every rank takes part.
+
+    Args:
+        model: whole, on any device.
+        num_parts: in which every batch is cut; a multiple of the ranks per TLP.
+        exact: sum parts' gradients in 64-bit fixed point, where the placement can.
+    """
+    arena = Arena(model.to(placement.device).named_uses())
+    autocast = placement.accelerator.autocast
+    return ReplicatedParameters(model, arena, config, autocast, mesh, num_parts, exact)
