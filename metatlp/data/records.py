@@ -18,7 +18,8 @@ SCORED_SPLITS = ("dev", "test", "xquad")
 NO_LABEL = ""
 # What an error says of missing labels besides.
 HIDDEN = (
-    "XTREME hides its test labels; evaluate_zeroshot.py --submission reads test files without any"
+    "XTREME hides its test labels; evaluate_zeroshot.py --submission writes predictions for a test "
+    "file without any"
 )
 
 
