@@ -69,7 +69,8 @@ def choose(
     """
     with placement.together():
         systems = find_systems(arguments.model or "")
-        source = open_source(data, log.say_here)
+        # Files without labels are of use where their predictions are written.
+        source = open_source(data, log.say_here, unlabelled=bool(arguments.submission))
         jobs, notes = choose_jobs(systems, source, arguments)
         # One rank looks and makes, and no other sees what it made.
         if placement.is_main:
@@ -99,7 +100,7 @@ def times(scored: Mapping[Job, Scored], seconds: float) -> dict[str, Any]:
 def time_line(spent: Mapping[str, Any]) -> str:
     seconds = spent["seconds"]
     return (
-        f"scored {spent['examples']:,} examples of {len(spent['seconds_by_job'])} files in "
+        f"predicted {spent['examples']:,} examples of {len(spent['seconds_by_job'])} files in "
         f"{seconds:.1f} s: {spent['examples'] / seconds:,.0f} examples/s, "
         f"{spent['tokens'] / seconds:,.0f} tokens/s"
     )

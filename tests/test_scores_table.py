@@ -10,7 +10,7 @@ from metatlp.grid import TLP
 from metatlp.report.scores import Comparison, markdown_lines, screen_lines
 
 METRICS = {"qa": "f1", "pos": "accuracy"}
-POS_ET, POS_TA, QA_AR = TLP("pos", "et"), TLP("pos", "ta"), TLP("qa", "ar")
+POS_HI, POS_ET, POS_TA, QA_AR = map(TLP.parse, ("pos_hi", "pos_et", "pos_ta", "qa_ar"))
 
 
 def number(value: float, spread: float = 0.1) -> Sample:
@@ -18,8 +18,8 @@ def number(value: float, spread: float = 0.1) -> Sample:
     return Sample(value, value + np.linspace(-spread, spread, 101))
 
 
-def comparison(marks=None, **scores) -> Comparison:
-    return Comparison.of("test", METRICS, scores, 0.9, marks or {})
+def comparison(marks=None, unlabelled=(), **scores) -> Comparison:
+    return Comparison.of("test", METRICS, scores, 0.9, marks or {}, unlabelled)
 
 
 @pytest.fixture
@@ -70,6 +70,45 @@ def test_markdown_has_intervals_and_p(two):
 def test_one_tlp_needs_no_mean():
     lines = screen_lines(comparison(only={QA_AR: number(0.25)}))
     assert lines == ["qa, f1 (%)    ar", "only        25.0"]
+
+
+def test_files_without_labels_have_no_number_and_no_part_in_the_means():
+    found = comparison(
+        {"a": {"pos_ta": "t"}},
+        a={POS_TA: number(0.5), POS_ET: number(0.7)},
+        b={POS_TA: number(0.4), POS_ET: number(0.8)},
+        unlabelled=[POS_HI, QA_AR],
+    )
+    assert found.rows["a"]["pos"].value == found.rows["a"]["all"].value == pytest.approx(0.6)
+    assert screen_lines(found) == [
+        "qa, f1 (%)         ar",
+        "a           no labels",
+        "b           no labels",
+        "b - a               -",
+        "",
+        "pos, accuracy (%)         hi     et      ta   mean",
+        "a                  no labels   70.0    50.0t  60.0",
+        "b                  no labels   80.0    40.0   60.0",
+        "b - a                      -  +10.0*  -10.0*  +0.0",
+        "",
+        "means (%)   pos  mean of all 2",
+        "a          60.0           60.0",
+        "b          60.0           60.0",
+        "b - a      +0.0           +0.0",
+    ]
+    assert "| a | no labels | 70.0 [61.0, 79.0] | 50.0t [" in "\n".join(markdown_lines(found))
+    record = found.as_json()
+    assert record["tlps"] == ["qa_ar", "pos_hi", "pos_et", "pos_ta"]
+    assert record["unlabelled"] == ["qa_ar", "pos_hi"]
+    assert set(record["systems"]["a"]) == {"pos_et", "pos_ta", "pos", "all"}
+
+
+def test_no_file_with_labels_gives_no_mean():
+    found = comparison(only={}, unlabelled=[POS_HI, POS_ET])
+    assert screen_lines(found) == [
+        "pos, accuracy (%)         hi         et",
+        "only               no labels  no labels",
+    ]
 
 
 def test_json_has_every_number(two):

@@ -14,11 +14,18 @@ from metatlp.grid import TLP
 SPLITS = ("train", "dev", "test", "xquad")  # xquad: a second test set, for QA only
 # Whose every example is scored: none may be left out.
 SCORED_SPLITS = ("dev", "test", "xquad")
+# The label of a word or pair in a file that has none at all, as XTREME's test files.
+NO_LABEL = ""
+# What an error says of missing labels besides.
+HIDDEN = (
+    "XTREME hides its test labels; evaluate_zeroshot.py --submission writes predictions for a test "
+    "file without any"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class TaggedSentence:
-    """A sentence of POS or NER: one tag per word."""
+    """A sentence of POS or NER: one tag per word, NO_LABEL in a file without any."""
 
     words: tuple[str, ...]
     tags: tuple[str, ...]
@@ -26,7 +33,7 @@ class TaggedSentence:
 
 @dataclass(frozen=True, slots=True)
 class TextPair:
-    """Two texts and the name of their relation (NLI, PA)."""
+    """Two texts and the name of their relation (NLI, PA), NO_LABEL in a file without any."""
 
     first: str
     second: str
@@ -43,7 +50,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question on a context. `answers` has at least one entry; training uses the first."""
+    """A question on a context. Training uses the first of `answers`, which is empty only in a file
+    without any."""
 
     id: str
     question: str
@@ -60,6 +68,7 @@ class ReadResult:
 
     `counts["read"]` is the number of examples; other keys say what was repaired or left out
     (e.g. `answers_repaired`, `answers_empty`, `questions_dropped`), and are absent when zero.
+    `counts["unlabelled"]` is the number of examples, or absent: a file has labels or has none.
     """
 
     examples: list[Example]

@@ -15,13 +15,12 @@ from typing import Any, TypeVar
 
 from metatlp.data.json_place import line_of
 from metatlp.data.plaintext import read_text, shown
-from metatlp.data.records import Answer, Question, ReadResult
+from metatlp.data.records import HIDDEN, Answer, Question, ReadResult
 from metatlp.errors import InputError
 
 T = TypeVar("T")
 Place = tuple[str | int, ...]  # ("data", 3, "paragraphs", 2, "qas", 0)
 _NO_ALIGNMENT = -1  # what translated files state as the start of an answer that was not found
-_HIDDEN = "XTREME hides its test labels, labelled data is needed here"
 _KINDS = {list: "a list", dict: "an object", str: "a string", int: "an integer"}
 
 
@@ -39,16 +38,17 @@ class SquadError(Exception):
         self.place = place
 
 
-def read_squad(path: Path, scored: bool = False) -> ReadResult:
+def read_squad(path: Path, scored: bool = False, unlabelled: bool = False) -> ReadResult:
     """Read a SQuAD v1.1 JSON file.
 
     Args:
         path: the file.
         scored: every question has to become an example; one without an answer is refused.
+        unlabelled: no question may have an answer, nor needs the key.
 
     Returns:
         The questions in file order. Counts: those of `build_question`, `duplicate_ids` (kept),
-        `byte_order_mark`.
+        `byte_order_mark`, `unlabelled`.
 
     Raises:
         InputError: naming the file, the line and the place, e.g. `data[3].paragraphs[2].qas[0]`.
@@ -56,18 +56,21 @@ def read_squad(path: Path, scored: bool = False) -> ReadResult:
     text, counts = read_text(path)
     document = _parse(path, text)
     try:
-        examples = _questions(document, counts, scored)
+        examples = _unanswered(document, counts) if unlabelled else []
+        examples = examples or _questions(document, counts, scored)
     except SquadError as fault:
         line = line_of(text, fault.place)
         raise InputError(f"{path}:{line}: {_written(fault.place)}{fault.message}") from None
     if not examples:
-        raise InputError(f"{path}:1: no question has an answer ({_HIDDEN})")
+        raise InputError(f"{path}:1: no question has an answer ({HIDDEN})")
     counts["duplicate_ids"] += len(examples) - len({question.id for question in examples})
     counts["read"] = len(examples)
     return ReadResult(list(examples), +counts)
 
 
-def build_question(entry: dict[str, Any], context: str, counts: Counter[str]) -> Question | None:
+def build_question(
+    entry: dict[str, Any], context: str, counts: Counter[str], unlabelled: bool = False
+) -> Question | None:
     """Check one `qas` entry and settle its answers.
 
     Args:
@@ -76,6 +79,7 @@ def build_question(entry: dict[str, Any], context: str, counts: Counter[str]) ->
         counts: added to: `answers_empty`, `answers_repaired`, `answers_not_in_context`,
             `questions_dropped` (no answer, or only empty ones), `questions_impossible` (SQuAD v2,
             dropped), `questions_blank` (only white space, kept).
+        unlabelled: a question without an answer is kept.
 
     Returns:
         The question, or None if it is dropped.
@@ -93,7 +97,7 @@ def build_question(entry: dict[str, Any], context: str, counts: Counter[str]) ->
     impossible = entry.get("is_impossible", False)
     if not isinstance(impossible, bool):
         raise SquadError("is_impossible is neither true nor false", ("is_impossible",))
-    stated = list(_stated_answers(entry))
+    stated = [] if unlabelled and "answers" not in entry else list(_stated_answers(entry))
     if impossible:
         counts["questions_impossible"] += 1
         return None
@@ -105,7 +109,7 @@ def build_question(entry: dict[str, Any], context: str, counts: Counter[str]) ->
             "anywhere in the context, and the question has no other",
             ("answers",),
         )
-    if not answers:
+    if not answers and not unlabelled:
         counts["questions_dropped"] += 1
         return None
     counts["questions_blank"] += not asked.strip()
@@ -116,7 +120,7 @@ def answered(question: Question | None, entry: dict[str, Any]) -> Question:
     """A question that is to be scored. Raises SquadError if `build_question` dropped it."""
     if question is None:
         name = shown(field(entry, "id", str))
-        raise SquadError(f"the question of id {name} has no answer to score ({_HIDDEN})")
+        raise SquadError(f"the question of id {name} has no answer to score ({HIDDEN})")
     return question
 
 
@@ -173,7 +177,19 @@ def _nearest(context: str, text: str, start: int) -> int:
     return before if at - before <= after - at else after
 
 
-def _questions(document: Any, counts: Counter[str], scored: bool) -> list[Question]:
+def _unanswered(document: Any, counts: Counter[str]) -> list[Question]:
+    """The questions of a file in which none has an answer; of any other none."""
+    own: Counter[str] = Counter()
+    questions = _questions(document, own, scored=True, unlabelled=True)
+    if any(question.answers for question in questions):
+        return []
+    counts.update(own, unlabelled=len(questions))
+    return questions
+
+
+def _questions(
+    document: Any, counts: Counter[str], scored: bool, unlabelled: bool = False
+) -> list[Question]:
     questions = []
     for i, article in enumerate(field(document, "data", list)):
         with _at("data", i):
@@ -182,7 +198,7 @@ def _questions(document: Any, counts: Counter[str], scored: bool) -> list[Questi
                     context = field(paragraph, "context", str)
                     for k, entry in enumerate(field(paragraph, "qas", list)):
                         with _at("qas", k):
-                            question = build_question(entry, context, counts)
+                            question = build_question(entry, context, counts, unlabelled)
                             questions.append(answered(question, entry) if scored else question)
     return [question for question in questions if question is not None]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from metatlp.data.plaintext import ContentHashes
 from metatlp.data.records import SCORED_SPLITS, SPLITS, ReadResult
 from metatlp.data.squad import read_squad
+from metatlp.data.submission import SUBMITTED
 from metatlp.data.tsv import LABELS, read_pairs, read_tagged
 from metatlp.errors import InputError
 from metatlp.grid import TLP
@@ -53,13 +54,14 @@ class XtremeFolder:
 
     Args:
         root: the folder that holds `udpos`, `panx`, ...
+        unlabelled: test files may be as XTREME leaves them, without any label.
 
     Raises:
         InputError: no such folder, or no known file in it.
     """
 
-    def __init__(self, root: str | os.PathLike[str]):
-        self.root = Path(root)
+    def __init__(self, root: str | os.PathLike[str], unlabelled: bool = False):
+        self.root, self.unlabelled = Path(root), unlabelled
         self._files: dict[tuple[str, TLP], Path] = {}
         for split, tlp, path in _known_files(self.root):
             self._files.setdefault((split, tlp), path)
@@ -95,17 +97,22 @@ class XtremeFolder:
         Raises:
             InputError: the file is missing or cannot be read.
         """
-        return self._hashes.of(self.path(tlp, split))
+        # Else what was encoded for a submission would be found by those who need labels.
+        mark = "+unlabelled" if self._may_lack_labels(split) else ""
+        return self._hashes.of(self.path(tlp, split)) + mark
 
     def read(self, tlp: TLP, split: str) -> ReadResult:
         """All examples of the split. Raises InputError naming file and line."""
         path = self.path(tlp, split)
-        scored = split in SCORED_SPLITS
+        scored, unlabelled = split in SCORED_SPLITS, self._may_lack_labels(split)
         if tlp.task == "qa":
-            return read_squad(path, scored)
+            return read_squad(path, scored, unlabelled)
         if tlp.task in ("pos", "ner"):
-            return read_tagged(path, LABELS[tlp.task])
-        return read_pairs(path, LABELS[tlp.task], scored)
+            return read_tagged(path, LABELS[tlp.task], unlabelled)
+        return read_pairs(path, LABELS[tlp.task], scored, unlabelled)
+
+    def _may_lack_labels(self, split: str) -> bool:
+        return self.unlabelled and split in SUBMITTED
 
 
 def _known_files(root: Path) -> Iterator[tuple[str, TLP, Path]]:

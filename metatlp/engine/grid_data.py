@@ -61,17 +61,24 @@ class GridData:
         return train | {f"dev {tlp}": split.fingerprint for tlp, split in self.reward_dev.items()}
 
 
-def open_source(arguments: SourceArguments, log: Callable[[str], None]) -> Source:
+def open_source(
+    arguments: SourceArguments, log: Callable[[str], None], unlabelled: bool = False
+) -> Source:
     """The source that `--data` and `--data-dir` name, with the TLPs of `--own-data`; the demo's is
     written where it is missing.
+
+    Args:
+        unlabelled: test files of a folder may be without any label.
 
     Raises:
         InputError: it is not there, or has a TLP and split that `--own-data` has too.
     """
     if arguments.own_data is None:
-        return _base_source(arguments, log)
+        return _base_source(arguments, log, unlabelled)
     own = OwnFolder(arguments.own_data)
-    return WithOwn(None if arguments.source == "own" else _base_source(arguments, log), own)
+    if arguments.source == "own":
+        return WithOwn(None, own)
+    return WithOwn(_base_source(arguments, log, unlabelled), own)
 
 
 def source_grid(source: Source, train_languages: str) -> Grid:
@@ -83,7 +90,9 @@ def source_grid(source: Source, train_languages: str) -> Grid:
     return training_grid(source.tlps("train"), train_languages, own_tlps(source, "train"))
 
 
-def _base_source(arguments: SourceArguments, log: Callable[[str], None]) -> Source:
+def _base_source(
+    arguments: SourceArguments, log: Callable[[str], None], unlabelled: bool
+) -> Source:
     if arguments.source == "hub":
         # Here, because it imports `datasets`: half a second for each process that starts.
         from metatlp.data.hub import HubSource
@@ -92,7 +101,7 @@ def _base_source(arguments: SourceArguments, log: Callable[[str], None]) -> Sour
     if arguments.source == "demo":
         return DemoSource(arguments.demo, arguments.demo.build(arguments.cache_folder, log))
     assert arguments.data_dir is not None
-    return XtremeFolder(Path(arguments.data_dir))
+    return XtremeFolder(Path(arguments.data_dir), unlabelled)
 
 
 def load_grid(

@@ -19,7 +19,14 @@ from metatlp.engine.scoring.scoring import Scored
 from metatlp.engine.scoring.systems import TRAINED, System
 from metatlp.errors import InputError
 from metatlp.grid import TLP
-from metatlp.report.scores import MARKS, Comparison, estimate, markdown_lines, screen_lines
+from metatlp.report.scores import (
+    MARKS,
+    NO_LABELS,
+    Comparison,
+    estimate,
+    markdown_lines,
+    screen_lines,
+)
 from metatlp.tasks import TASKS
 
 FILES = ("scores.csv", "scores.md", "scores.json")  # the last one says that all are there
@@ -54,6 +61,7 @@ class Report:
                 {system.name: self._headlines(system, split) for system in self.systems},
                 self.confidence,
                 {system.name: self._marks(system) for system in self.systems},
+                self._unlabelled(split),
             )
             for split in dict.fromkeys(job.split for job in self.scored)
         ]
@@ -62,8 +70,12 @@ class Report:
         return {
             job.tlp: scored.metrics[TASKS[job.tlp.task].metric]
             for job, scored in self.scored.items()
-            if (job.system, job.split) == (system.name, split)
+            if (job.system, job.split) == (system.name, split) and scored.metrics
         }
+
+    def _unlabelled(self, split: str) -> set[TLP]:
+        there = ((job, scored) for job, scored in self.scored.items() if job.split == split)
+        return {job.tlp for job, scored in there if not scored.metrics}
 
     def _marks(self, system: System) -> dict[str, str]:
         own = {job.tlp for job in self.scored if job.system == system.name}
@@ -78,8 +90,10 @@ class Report:
 
     def footnotes(self) -> list[str]:
         """What was left out, what the marks mean, and how to read the tables."""
-        marked = {mark for comparison in self.comparisons() for mark in _marks_in(comparison)}
-        lines = [*self.notes, *(f"{mark}: {MARKS[mark]}" for mark in MARKS if mark in marked)]
+        comparisons = self.comparisons()
+        marked = {mark for comparison in comparisons for mark in _marks_in(comparison)}
+        lines = [*self.notes, *(_unlabelled_line(each) for each in comparisons if each.unlabelled)]
+        lines += [f"{mark}: {MARKS[mark]}" for mark in MARKS if mark in marked]
         lines += [line for system in self.systems for line in self._seen_lines(system)]
         if len(self.systems) > 1:
             lines.append(
@@ -117,6 +131,7 @@ class Report:
             if job.system == system.name:
                 found.setdefault(job.split, {})[str(job.tlp)] = {
                     "examples": scored.examples,
+                    "labelled": bool(scored.metrics),
                     "seen": system.seen(job.tlp),
                     "metrics": {
                         name: estimate(sample, self.confidence)
@@ -136,17 +151,19 @@ class Report:
         return "\n".join([*lines, *(f"- {line}" for line in self.footnotes())]).rstrip() + "\n"
 
     def csv(self) -> str:
-        """A line for each metric of each job."""
+        """A line for each metric of each job; one without numbers where there are no labels."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(_CSV)
         by_name = {system.name: system for system in self.systems}
         for job, scored in self.scored.items():
-            mark = mark_of(by_name[job.system], job.tlp)
+            where = (job.system, job.tlp.task, job.tlp.lang, job.split)
+            about = (scored.examples, mark_of(by_name[job.system], job.tlp))
             for name, sample in scored.metrics.items():
                 numbers = estimate(sample, self.confidence).values()
-                where = (job.system, job.tlp.task, job.tlp.lang, job.split, name)
-                writer.writerow([*where, *(f"{n:.6f}" for n in numbers), scored.examples, mark])
+                writer.writerow([*where, name, *(f"{n:.6f}" for n in numbers), *about])
+            if not scored.metrics:
+                writer.writerow([*where, NO_LABELS, "", "", "", *about])
         return text.getvalue()
 
     def write(self, folder: Path) -> None:
@@ -180,6 +197,12 @@ def mark_of(system: System, tlp: TLP) -> str:
     if not seen:
         return ""
     return "t" if any(str(tlp) in names for names in seen.values()) else "l"
+
+
+def _unlabelled_line(comparison: Comparison) -> str:
+    names = ", ".join(map(str, comparison.unlabelled))
+    done = "predicted, not scored, and left out of the means"
+    return f"{NO_LABELS} in the {comparison.split} files of {names}: {done}"
 
 
 def _marks_in(comparison: Comparison) -> set[str]:

@@ -19,6 +19,7 @@ MARKS = {
 }
 _MARKS = (*MARKS, "*")
 ALL = "all"  # the column of the mean over all TLPs
+NO_LABELS = "no labels"  # in place of a number
 
 Row = dict[str, Sample]  # column -> number: a TLP's name, a task's code (its mean), or ALL
 
@@ -32,8 +33,9 @@ class Comparison:
         metrics: task -> its headline metric.
         tlps: the columns, in the order of the grid.
         rows: system -> its numbers, as fractions.
-        marks: system -> name of a TLP -> a key of MARKS, or nothing.
         confidence: of the intervals.
+        marks: system -> name of a TLP -> a key of MARKS, or nothing.
+        unlabelled: the columns without a number or a part in the means, for want of labels.
     """
 
     split: str
@@ -42,6 +44,7 @@ class Comparison:
     rows: Mapping[str, Row]
     confidence: float
     marks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    unlabelled: tuple[TLP, ...] = ()
 
     @classmethod
     def of(
@@ -51,26 +54,33 @@ class Comparison:
         scores: Mapping[str, Mapping[TLP, Sample]],
         confidence: float,
         marks: Mapping[str, Mapping[str, str]],
+        unlabelled: Collection[TLP] = (),
     ) -> Comparison:
-        """Adds the means. A mean is over all columns, or is not there.
+        """Adds the means. A mean is over all columns with labels, or is not there.
 
         Args:
             scores: system -> TLP -> headline metric.
+            unlabelled: TLPs that no system has a score of.
         """
-        tlps = Grid.of(tlp for row in scores.values() for tlp in row).tlps
-        rows = {name: with_means(row, tlps) for name, row in scores.items()}
-        return cls(split, metrics, tlps, rows, confidence, marks)
+        labelled = Grid.of(tlp for row in scores.values() for tlp in row).tlps
+        rows = {name: with_means(row, labelled) for name, row in scores.items()}
+        tlps, without = Grid.of((*labelled, *unlabelled)).tlps, Grid.of(unlabelled).tlps
+        return cls(split, metrics, tlps, rows, confidence, marks, without)
 
     def groups(self) -> Iterator[tuple[str, dict[str, str]]]:
         """Title and columns (heading -> key of a row) of every table."""
-        tasks = Grid(self.tlps).tasks
-        for task in tasks:
+        labelled = tuple(tlp for tlp in self.tlps if tlp not in self.unlabelled)
+        for task in Grid(self.tlps).tasks:
             own = {tlp.lang: str(tlp) for tlp in self.tlps if tlp.task == task}
-            mean = {"mean": task} if len(own) > 1 else {}
+            mean = {"mean": task} if sum(tlp.task == task for tlp in labelled) > 1 else {}
             yield f"{task}, {self.metrics[task]}", own | mean
-        if len(self.tlps) > 1:
-            of_all = {f"mean of all {len(self.tlps)}": ALL}
-            yield "means", {task: task for task in tasks} | of_all
+        if len(labelled) > 1:
+            of_all = {f"mean of all {len(labelled)}": ALL}
+            yield "means", {task: task for task in Grid(labelled).tasks} | of_all
+
+    def missing(self, column: str) -> str:
+        """What stands where a system has no number."""
+        return NO_LABELS if column in map(str, self.unlabelled) else "-"
 
     def differences(self) -> Iterator[tuple[str, Row]]:
         """Every further system less the first, where both have a number."""
@@ -85,6 +95,7 @@ class Comparison:
         return {
             "metrics": dict(self.metrics),
             "tlps": [str(tlp) for tlp in self.tlps],
+            "unlabelled": [str(tlp) for tlp in self.unlabelled],
             "systems": {
                 name: {column: estimate(sample, self.confidence) for column, sample in row.items()}
                 for name, row in self.rows.items()
@@ -104,7 +115,7 @@ def with_means(scores: Mapping[TLP, Sample], tlps: Collection[TLP]) -> Row:
     row = {str(tlp): scores[tlp] for tlp in tlps if tlp in scores}
     groups = {task: [t for t in tlps if t.task == task] for task in Grid(tuple(tlps)).tasks}
     for name, group in (*groups.items(), (ALL, list(tlps))):
-        if all(tlp in scores for tlp in group):
+        if group and all(tlp in scores for tlp in group):
             row[name] = Sample.mean([scores[tlp] for tlp in group])
     return row
 
@@ -121,8 +132,8 @@ def screen_lines(comparison: Comparison) -> list[str]:
     for title, columns in comparison.groups():
         head = [f"{title} (%)", *columns]
         rows = [
-            [name, *(_short(row, key, comparison.marks.get(name, {})) for key in columns.values())]
-            for name, row in comparison.rows.items()
+            [name, *(_short(comparison, name, key) for key in columns.values())]
+            for name in comparison.rows
         ]
         rows += [
             [name, *(_signed(row, key, comparison.confidence) for key in columns.values())]
@@ -137,8 +148,8 @@ def markdown_lines(comparison: Comparison) -> list[str]:
     lines = []
     for title, columns in comparison.groups():
         rows = [
-            [name, *(_long(row, key, comparison, name) for key in columns.values())]
-            for name, row in comparison.rows.items()
+            [name, *(_long(comparison, name, key) for key in columns.values())]
+            for name in comparison.rows
         ]
         rows += [
             [name, *(_compared(row, key, comparison.confidence) for key in columns.values())]
@@ -148,8 +159,11 @@ def markdown_lines(comparison: Comparison) -> list[str]:
     return lines
 
 
-def _short(row: Row, key: str, marks: Mapping[str, str]) -> str:
-    return f"{100 * row[key].value:.1f}{marks.get(key, '')}" if key in row else "-"
+def _short(comparison: Comparison, name: str, key: str) -> str:
+    row, marks = comparison.rows[name], comparison.marks.get(name, {})
+    if key not in row:
+        return comparison.missing(key)
+    return f"{100 * row[key].value:.1f}{marks.get(key, '')}"
 
 
 def _signed(row: Row, key: str, confidence: float) -> str:
@@ -159,11 +173,9 @@ def _signed(row: Row, key: str, confidence: float) -> str:
     return f"{100 * row[key].value:+.1f}{'' if low <= 0 <= high else '*'}"
 
 
-def _long(row: Row, key: str, comparison: Comparison, name: str) -> str:
-    if key not in row:
-        return "-"
-    marks = comparison.marks.get(name, {})
-    return f"{_short(row, key, marks)} {_interval(row[key], comparison.confidence)}"
+def _long(comparison: Comparison, name: str, key: str) -> str:
+    row, short = comparison.rows[name], _short(comparison, name, key)
+    return f"{short} {_interval(row[key], comparison.confidence)}" if key in row else short
 
 
 def _compared(row: Row, key: str, confidence: float) -> str:

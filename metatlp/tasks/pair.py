@@ -16,11 +16,12 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from metatlp.data.encoded import Column, EncodedSplit
-from metatlp.data.records import Example, TextPair
+from metatlp.data.records import NO_LABEL, Example, TextPair
 from metatlp.grid import TLP
 from metatlp.tasks.metrics import Terms, accuracy_terms, label_numbers, macro_f1_terms
 from metatlp.tasks.pieces import Layout, encode_texts
 from metatlp.tasks.task import (
+    IGNORED,
     Batch,
     Encoded,
     Limits,
@@ -59,7 +60,7 @@ class PairClassification:
             counts["pairs_dropped"] = int(too_long.sum())
             kept = np.flatnonzero(~too_long)
             first, second = first.take(kept), second.take(kept)
-        number = {label: i for i, label in enumerate(self.labels)}
+        number = {NO_LABEL: IGNORED} | {label: i for i, label in enumerate(self.labels)}
         labels = np.array([number[pair.label] for pair in pairs], dtype=np.int16)
         columns: dict[str, Column] = {
             **layout.around(first, second),

@@ -220,6 +220,8 @@ def _answer_span(
     question: Question, begins: np.ndarray, ends: np.ndarray, counts: Counter[str]
 ) -> tuple[int, int] | None:
     """The first answer's pieces; counts those that are wider than the answer, and those without."""
+    if not question.answers:
+        return None
     answer = question.answers[0]
     span = span_of(begins, ends, answer.start, answer.start + len(answer.text))
     if span is None:

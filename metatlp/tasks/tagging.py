@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import AutoModelForTokenClassification
 
 from metatlp.data.encoded import Column, EncodedSplit, Ragged, join, offsets_of
-from metatlp.data.records import Example, TaggedSentence
+from metatlp.data.records import NO_LABEL, Example, TaggedSentence
 from metatlp.errors import InputError
 from metatlp.grid import TLP
 from metatlp.tasks.metrics import (
@@ -156,7 +156,8 @@ class Tagging:
     def _piece_labels(
         self, sentences: Sequence[TaggedSentence], per_word: np.ndarray
     ) -> np.ndarray:
-        number = {label: i for i, label in enumerate(self.labels)}
+        # A word without a tag gets any: its number says where the word begins, and is never scored.
+        number = {NO_LABEL: 0} | {label: i for i, label in enumerate(self.labels)}
         labels = np.full(per_word.sum(), IGNORED, dtype=np.int16)
         first = offsets_of(per_word)[:-1]
         labels[first] = [number[tag] for sentence in sentences for tag in sentence.tags]

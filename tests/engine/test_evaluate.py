@@ -15,6 +15,7 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score
 
 from metatlp.data.cache import encode_split
+from metatlp.data.records import TaggedSentence
 from metatlp.data.xtreme import XtremeFolder
 from metatlp.engine.build import head_specs
 from metatlp.engine.models import export_models, load_task_model
@@ -22,7 +23,13 @@ from metatlp.engine.placement import start as start_process
 from metatlp.engine.provenance import Provenance
 from metatlp.engine.scoring.evaluation import EvalSplit, batches, predict_rows, predict_split
 from metatlp.engine.scoring.jobs import Job
-from metatlp.engine.scoring.scoring import Work, check_read, resamples_seed, score_piece
+from metatlp.engine.scoring.scoring import (
+    Work,
+    check_answered,
+    check_read,
+    resamples_seed,
+    score_piece,
+)
 from metatlp.errors import InputError
 from metatlp.grid import TLP
 from metatlp.model.multitask import build_model, load_tokenizer
@@ -252,6 +259,10 @@ def test_an_example_without_an_answer_is_an_error(piece, evaluate):
     check_read(job, {"read": 6}, 4, 4)
     with pytest.raises(InputError, match="4 of the file's 6 examples .* 5 were read"):
         check_read(job, {"read": 6}, 4, 5)
+    sentences = [TaggedSentence(words, ("",) * len(words)) for words in (("a",), ("b", "c"))]
+    check_answered(job, [["X"], ["X", "X"]], sentences)
+    with pytest.raises(InputError, match="^pa_de test: sentence 2: 1 tags for 2 words$"):
+        check_answered(job, [["X"], ["X"]], sentences)
 
 
 def test_predictions_come_back_in_row_order(grid_dir, models, tmp_path):

@@ -42,7 +42,8 @@ class EvaluateArguments:
     seed: int = flag("seed of the resamples", 0)
     output_dir: str = flag("folder for scores.json, scores.md and scores.csv", "runs/zeroshot")
     submission: str | None = flag(
-        "also write the answers to this folder, in the layout that XTREME's evaluation reads"
+        "also write the answers to this folder, in the layout that XTREME's evaluation reads; then "
+        "test files may be without labels, as XTREME's are"
     )
     allow_seen: bool = flag(
         "score models with --languages external although data in these languages trained them or "

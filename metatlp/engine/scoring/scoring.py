@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from metatlp.data.records import Source
+from metatlp.data.records import Example, Source, TaggedSentence
 from metatlp.data.submission import check_aligned, file_of, text_of
 from metatlp.engine.arguments.evaluate import EvaluateArguments
 from metatlp.engine.grid_data import SplitLoader
@@ -47,9 +47,9 @@ class Scored:
     """What came of a job.
 
     Attributes:
-        examples: of the file, all of them scored (or --eval-examples of them).
+        examples: of the file, all of them predicted (or --eval-examples of them).
         tokens: word pieces that the model read.
-        metrics: name -> fraction with its resamples.
+        metrics: name -> fraction with its resamples; none if the file has no labels.
         submission: text of the submission's file, if one is wanted.
         seconds: of the forward passes, decoding and scoring.
     """
@@ -132,10 +132,10 @@ def score_work(
 def score_piece(
     piece: Work, model: MultiTaskModel, arguments: EvaluateArguments, placement: Placement
 ) -> Scored:
-    """Predict, decode, check that nothing is left out, and score.
+    """Predict, decode, check that nothing is left out, and score what has labels.
 
     Raises:
-        InputError: an example of the file is not scored, or the file cannot be read again.
+        InputError: an example of the file is not predicted, or the file cannot be read again.
     """
     job, encoded, elapsed = piece.job, piece.data.encoded, timed()
     predictions = predict_split(
@@ -150,15 +150,17 @@ def score_piece(
     task, examples = TASKS[job.tlp.task], piece.data.examples()
     check_read(job, encoded.counts, arguments.eval_examples, len(examples))
     answers = task.decode(encoded, predictions, examples)
-    check_answered(job, answers)
-    terms = task.terms(job.tlp, encoded, predictions, examples)
-    assert {len(part) for part in terms.values()} == {len(examples)}, job
+    check_answered(job, answers, examples)
+    terms = {}
+    if not encoded.counts.get("unlabelled"):
+        terms = task.terms(job.tlp, encoded, predictions, examples)
+        assert {len(part) for part in terms.values()} == {len(examples)}, job
     seconds = elapsed()
     seed = resamples_seed(arguments.seed, job, len(examples))
     return Scored(
         examples=len(examples),
         tokens=int(encoded.tokens.sum()),
-        metrics=sampled(terms, arguments.bootstrap, seed),
+        metrics=sampled(terms, arguments.bootstrap, seed) if terms else {},
         submission=text_of(examples, answers) if arguments.submission else None,
         seconds=seconds,
     )
@@ -195,10 +197,20 @@ def check_read(
         )
 
 
-def check_answered(job: Job, answers: Sequence) -> None:
-    """That every example has an answer. Raises InputError, naming the TLP and the numbers."""
+def check_answered(job: Job, answers: Sequence, examples: Sequence[Example]) -> None:
+    """That every example has an answer, and every word a tag.
+
+    Raises:
+        InputError: naming the TLP and the numbers.
+    """
     missing = sum(answer is None for answer in answers)
     if missing:
         raise InputError(
             f"{job.tlp} {job.split}: {missing} of {len(answers)} examples have no answer"
         )
+    for number, (tags, example) in enumerate(zip(answers, examples, strict=True), 1):
+        if isinstance(example, TaggedSentence) and len(tags) != len(example.words):
+            raise InputError(
+                f"{job.tlp} {job.split}: sentence {number}: {len(tags)} tags for "
+                f"{len(example.words)} words"
+            )
