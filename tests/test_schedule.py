@@ -117,6 +117,10 @@ def test_the_parts_of_all_ranks_are_the_batch(num_parts):
     seen: Counter[int] = Counter()
     for update in range(len(schedule)):
         parts = [part for loader in loaders for part in loader.take(update)]
+        assert [part.index for part in parts] == list(range(num_parts))
+        # Where there are fewer rows than parts, the rest counts for nothing, but is there.
+        assert all(part.rows > 0 or len(part.tensors["input_ids"]) == 1 for part in parts)
+        parts = [part for part in parts if part.weight]
         assert sum(part.weight for part in parts) == pytest.approx(1, abs=1e-15)
         found = sorted(int(i) for part in parts for i in part.tensors["input_ids"][:, 0])
         member, rows = schedule.member(update), schedule.rows(update)

@@ -23,6 +23,10 @@ from metatlp.seeds import derive_seed
 # Its reports of missing heads and its progress bars say nothing that our first lines do not.
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
+# Where DeepSpeed is installed, transformers imports it in order to save a model. Without a GPU it
+# would take the CPU all the same, and say so on standard output.
+if not torch.cuda.is_available():
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 _MESSAGE = 300  # characters kept of an error of transformers
 

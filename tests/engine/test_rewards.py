@@ -206,9 +206,9 @@ def test_adam_delta_is_two_steps_of_a_fresh_adamw(encoder, data, batches, parame
     model = model_of(encoder)
     config = {"reward": "adam-delta", "batches": batches, "parameters": parameters}
     with closing(rewards_of(model, data, **config)) as rewards:
-        before = rewards.arena.live.clone()
+        before = rewards.parameters.live.clone()
         report = rewards.measure(1, LR)
-        assert torch.equal(rewards.arena.live, before)
+        assert torch.equal(rewards.parameters.live, before)
     # AdamW makes full steps of gradients that are zero but for rounding.
     assert report.rewards == pytest.approx(expected, abs=5e-3)
     assert report.passes == [batches * len(TRAIN) * (1 + len(DEV))]
@@ -235,9 +235,9 @@ def test_spans_of_the_encoder_are_all_but_the_heads(encoder):
 def test_measuring_changes_nothing_and_depends_on_the_update_alone(encoder, data):
     model = model_of(encoder, dropout=0.1)
     with closing(rewards_of(model, data, batches=2, dropout=True)) as rewards:
-        before = rewards.arena.live.clone()
+        before = rewards.parameters.live.clone()
         found = [rewards.measure(update, LR) for update in (3, 4, 3)]
-        assert torch.equal(rewards.arena.live, before)
+        assert torch.equal(rewards.parameters.live, before)
     assert np.array_equal(found[0].rewards, found[2].rewards)
     assert found[0].norms == found[2].norms
     assert not np.array_equal(found[0].rewards, found[1].rewards)
@@ -260,16 +260,16 @@ def test_recomputing_activations_changes_no_reward(encoder, data):
 class Made(Gradients):
     """Gives made gradients."""
 
-    def __init__(self, arena, gradients):
-        self.arena, self.gradients = arena, gradients
+    def __init__(self, gradients):
+        self.gradients = gradients
         self.costs = dict.fromkeys(gradients, 1.0)
         self.passes = self.tokens = 0
 
     def schedule(self, tlps, draw):
         pass
 
-    def add(self, tlp, draw, part=slice(None)):
-        self.arena.grad += self.gradients[tlp]
+    def add(self, tlp, draw, row, part=slice(None)):
+        row += self.gradients[tlp]
 
     def close(self):
         pass
@@ -279,8 +279,8 @@ def made(encoder, data, train, dev, **config) -> Rewards:
     """Rewards of made gradients: lists of (P,) vectors for TRAIN and DEV."""
     rewards = rewards_of(model_of(encoder), data, **config)
     rewards.close()
-    rewards.train = Made(rewards.arena, dict(zip(TRAIN, train, strict=True)))
-    rewards.dev = Made(rewards.arena, dict(zip(DEV, dev, strict=True)))
+    rewards.train = Made(dict(zip(TRAIN, train, strict=True)))
+    rewards.dev = Made(dict(zip(DEV, dev, strict=True)))
     return rewards
 
 
@@ -323,11 +323,11 @@ def test_halves_that_cancel_are_no_gradient(encoder, data, vectors, exact):
                    reward="mean-of-cos")  # fmt: skip
     add, large = rewards.dev.add, vectors[0] * 50
 
-    def cancelling(tlp, draw, part=slice(None)):
-        add(tlp, draw, part)
+    def cancelling(tlp, draw, row, part=slice(None)):
+        add(tlp, draw, row, part)
         if tlp == DEV[0]:
-            rewards.arena.grad.copy_(large if part.start == 0 else -large)
-            rewards.arena.grad[0] += 1e-3
+            row.copy_(large if part.start == 0 else -large)
+            row[0] += 1e-3
 
     rewards.dev.add = cancelling
     report = rewards.measure(0, LR)

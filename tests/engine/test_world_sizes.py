@@ -36,6 +36,16 @@ RUNS = {
         *("--reward", "adam-delta", "--reward-batches", "1", "--reduce", "exact"),
     ],
 }
+# The batches of these are cut into two parts, which one rank takes in turn or two ranks share.
+GROUPS = {
+    "groups": ["--reduce", "exact", *LEARNS, "--reward-dropout", "on"],
+    "groups-momentum": [
+        *("--reduce", "exact", "--inner-state", "reset", "--outer-momentum", "0.9"),
+        *("--head-average", "task", "--idle-heads", "momentum"),
+    ],
+    "groups-fp32": ["--inner-lr", "3e-5"],
+}
+RANKS_PER_TLP = {1: 1, 2: 2, 3: 1, 4: 2}
 FILES = ("theta", "exp_avg", "exp_avg_sq", "velocity", "inner_steps")
 
 
@@ -45,15 +55,17 @@ def results(tmp_path_factory, fork_world, grid_flags, meta_flags):
     folder = tmp_path_factory.mktemp("worlds")
     found = {}
     for world in WORLDS:
+        parts = ["--batch-parts", "2", "--ranks-per-tlp", str(RANKS_PER_TLP[world])]
+        all_runs = RUNS | {name: [*flags, *parts] for name, flags in GROUPS.items()}
         runs = [
             [*(grid_flags if "multidds" in flags else meta_flags), *flags]
             + ["--max-meta-steps", str(STEPS)]
             + ["--output-dir", str(folder / f"{name}-{world}")]
-            for name, flags in RUNS.items()
+            for name, flags in all_runs.items()
         ]
         (folder / f"{world}.json").write_text(json.dumps(runs))
         fork_world([str(folder / f"{world}.json")], world, "tests/engine/workers/several_runs.py")
-        for name in RUNS:
+        for name in all_runs:
             output = folder / f"{name}-{world}"
             saved = output / "checkpoints" / f"step_{STEPS:06d}"
             tensors = {
@@ -68,20 +80,22 @@ def results(tmp_path_factory, fork_world, grid_flags, meta_flags):
 
 @pytest.mark.parametrize("world", WORLDS[1:])
 @pytest.mark.parametrize(
-    "name", ["average", "reset", "task-momentum", "idle", "multidds", "adam-delta"]
+    "name",
+    ["average", "reset", "task-momentum", "idle", "multidds", "adam-delta", "groups"]
+    + ["groups-momentum"],
 )
 def test_exact_gives_the_same_bits_on_any_number_of_ranks(results, name, world):
     one, other = results[name, 1][0], results[name, world][0]
     assert one.keys() == other.keys()
-    assert ("exp_avg" in one) == (name != "reset")
-    assert ("velocity" in one) == (name == "task-momentum")
+    assert ("exp_avg" in one) == (name not in ("reset", "groups-momentum"))
+    assert ("velocity" in one) == ("momentum" in name)
     for kind, tensors in one.items():
         for parameter, tensor in tensors.items():
             assert torch.equal(tensor, other[kind][parameter]), (kind, parameter)
 
 
 @pytest.mark.parametrize("world", WORLDS[1:])
-@pytest.mark.parametrize("name", ["average", "multidds", "adam-delta"])
+@pytest.mark.parametrize("name", ["average", "multidds", "adam-delta", "groups"])
 def test_exact_gives_the_same_losses_rewards_and_scores(results, name, world):
     def comparable(records):
         slots = [
@@ -111,6 +125,19 @@ def test_rewards_and_psi_are_the_same_up_to_the_order_of_sums(results, world):
 @pytest.mark.parametrize("world", WORLDS[1:])
 def test_fp32_is_equal_up_to_the_order_of_sums(results, world):
     assert relative_rms(results["fp32", 1], results["fp32", world]) < 1e-5
+    assert relative_rms(results["groups-fp32", 1], results["groups-fp32", world]) < 1e-5
+
+
+def test_parts_have_masks_of_their_own(results):
+    """So a batch in two parts is another run than a whole one, with dropout."""
+    assert relative_rms(results["fp32", 1], results["groups-fp32", 1]) > 1e-5
+
+
+def test_the_ranks_of_a_tlp_group_share_its_slots(results):
+    for world, ranks in RANKS_PER_TLP.items():
+        records = [record for record in results["groups-fp32", world][1] if "slots" in record]
+        leaders = {slot["rank"] for record in records for slot in record["slots"]}
+        assert leaders == set(range(0, world, ranks))
 
 
 def test_the_passes_of_rewards_are_spread_over_the_ranks(results):
