@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from metatlp.engine.checkpoint import Checkpoint
+from metatlp.engine.parameters.pieces import Pieces
 from metatlp.engine.replicated import Replicated
 from metatlp.engine.same_run import FREE_FLAGS, RunIdentity
 from metatlp.errors import InputError
@@ -134,14 +135,32 @@ def copy_in(arena: Arena, saved: Checkpoint, kind: str, flat: Tensor) -> None:
     Raises:
         InputError: they are not this model's.
     """
-    views, named = arena.views(flat), saved.tensors.get(kind, {})
-    shapes = {name: tuple(view.shape) for name, view in views.items()}
-    if shapes != {name: tuple(tensor.shape) for name, tensor in named.items()}:
-        raise InputError(
-            f"--resume: {saved.path}/{kind}.safetensors does not hold this model's parameters"
-        )
+    views = arena.views(flat)
+    named = _of_this_model(saved, kind, {name: view.shape for name, view in views.items()})
     for name, view in views.items():
         view.copy_(named[name])
+
+
+def copy_pieces(saved: Checkpoint, kind: str, flat: Tensor, pieces: Pieces) -> None:
+    """Copy what a rank holds of a checkpoint's named tensors of a kind into its (P_r,) vector.
+
+    No more than that comes into memory, and padding is left as it is.
+
+    Raises:
+        InputError: they are not this model's.
+    """
+    named = _of_this_model(saved, kind, pieces.shapes)
+    for piece in pieces.own:
+        flat[piece.span].copy_(named[piece.name].flatten()[piece.begin : piece.end])
+
+
+def _of_this_model(
+    saved: Checkpoint, kind: str, shapes: Mapping[str, torch.Size]
+) -> Mapping[str, Tensor]:
+    named = saved.tensors.get(kind, {})
+    if shapes != {name: tensor.shape for name, tensor in named.items()}:
+        raise InputError(f"--resume: {saved.path}: {kind} does not hold this model's parameters")
+    return named
 
 
 def distance(a: Tensor, b: Tensor) -> float:
