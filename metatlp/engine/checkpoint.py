@@ -4,41 +4,49 @@
     step_000040/state.json           step, cursors, sampler, flags, fingerprints
     step_000040/theta.safetensors    parameters by name; exp_avg, exp_avg_sq, velocity likewise
 
+Where no process holds all parameters, several write it: these kinds of tensors then lie in shards
+(tensor_files.py), and shards.json is to them what the manifest, in which it stands, is to the rest.
+
 A checkpoint is written in a hidden directory beside, flushed to disk, and renamed: what carries the
 final name is whole. Knows files and named tensors; knows nothing of training.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from metatlp.engine import tensor_files
+from metatlp.engine.manifest import as_manifest, describe, flush, read_json, verify
+from metatlp.engine.tensor_files import SHARD_FILE, Shard, open_tensors, write_tensors
 from metatlp.errors import InputError
 
-FORMAT = 1
-MANIFEST, STATE = "manifest.json", "state.json"
+# A version that knew no shards reads the manifest and the state as ever, and then refuses the
+# format by name; with the shards in the manifest itself, it would call that damaged.
+FORMAT, SHARDED_FORMAT = 1, 2
+MANIFEST, STATE, SHARDS = "manifest.json", "state.json", "shards.json"
 _CHECKPOINT = re.compile(r"step_([0-9]{6,})")
 _FILE = re.compile(r"[a-z_]+\.(json|safetensors)")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A read checkpoint: JSON state, and per kind of vector its named tensors (on CPU)."""
+    """A verified checkpoint: JSON state, and per kind of vector its named tensors (on CPU), each
+    read when it is asked for."""
 
     path: Path
     state: dict[str, Any]
-    tensors: dict[str, dict[str, Tensor]]
+    tensors: Mapping[str, Mapping[str, Tensor]]
 
 
 def save(
@@ -58,44 +66,94 @@ def save(
     Raises:
         InputError: the folder cannot be written, or the disk is full.
     """
-    final = folder / f"step_{step:06d}"
-    beside = folder / f".{final.name}.partial"
     try:
+        begin(folder, step)
+        return finish(folder, step, state, tensors, (), keep)
+    except InputError:
+        discard(folder, step)
+        raise
+
+
+def begin(folder: Path, step: int) -> None:
+    """Make the hidden folder that a checkpoint is written in. One process does, before any shard.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    beside = _beside(folder, step)
+    with _writing():
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
-        _write(beside, {"format": FORMAT, "step": step, **state}, tensors)
+
+
+def write_shard(
+    folder: Path, step: int, kind: str, number: int, of: int, named: Mapping[str, Tensor]
+) -> Shard:
+    """Write some of a kind's tensors beside what other processes write meanwhile.
+
+    Args:
+        number: of the shard, from 0, of so many.
+
+    Raises:
+        InputError: the folder cannot be written, or the disk is full.
+    """
+    with _writing():
+        return tensor_files.write_shard(_beside(folder, step), kind, number, of, named)
+
+
+def finish(
+    folder: Path,
+    step: int,
+    state: Mapping[str, Any],
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    shards: Sequence[Shard],
+    keep: int,
+) -> Path:
+    """Write the rest into the hidden folder, and make a checkpoint of it. One process does.
+
+    Args:
+        tensors, state, keep: as for `save`. shards: those of all writers.
+
+    Raises:
+        InputError: the folder cannot be written, or the disk is full.
+    """
+    beside = _beside(folder, step)
+    final = path_of(folder, step)
+    form = SHARDED_FORMAT if shards else FORMAT
+    with _writing():
+        _write(beside, {"format": form, "step": step, **state}, tensors, shards)
         set_aside(folder, step - 1)
         os.replace(beside, final)
-        _flush(folder)
+        flush(folder)
         for old in paths(folder)[:-keep]:
             _hide(old)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise InputError(f"--output-dir: cannot write a checkpoint: {error}") from error
     for leftover in folder.glob(".step_*"):
         # What cannot be deleted stays hidden, and the next save tries again.
         shutil.rmtree(leftover, ignore_errors=True)
     return final
 
 
+def discard(folder: Path, step: int) -> None:
+    """Remove what was begun and cannot be finished. One process does, when no other writes."""
+    shutil.rmtree(_beside(folder, step), ignore_errors=True)
+
+
 def load(path: Path) -> Checkpoint:
-    """Read and verify a checkpoint.
+    """Verify a checkpoint, and open its tensors.
 
     Raises:
         InputError: it is missing, partial or damaged; says which file.
     """
-    names = _verify(path)
-    state = _read_json(path / STATE)
-    if state.get("format") != FORMAT:
-        raise InputError(f"{path}: format {state.get('format')}, but this version reads {FORMAT}")
-    tensors = {}
-    for name in names:
-        if name.endswith(".safetensors"):
-            try:
-                tensors[name.removesuffix(".safetensors")] = load_file(path / name)
-            except (SafetensorError, OSError) as error:
-                raise InputError(f"{path / name}: {error}") from error
-    return Checkpoint(path, state, tensors)
+    names = verify(path / MANIFEST, _FILE, STATE)
+    state = read_json(path / STATE)
+    if state.get("format") not in (FORMAT, SHARDED_FORMAT):
+        raise InputError(
+            f"{path}: format {state.get('format')}, but this version reads {FORMAT} and "
+            f"{SHARDED_FORMAT}"
+        )
+    if SHARDS in names:
+        names += verify(path / SHARDS, SHARD_FILE)
+    return Checkpoint(path, state, open_tensors(path, names))
 
 
 def find(folder: Path, resume: str, log: Callable[[str], None]) -> Checkpoint | None:
@@ -137,7 +195,7 @@ def newest_state(run: Path) -> dict[str, Any]:
     found = paths(run / "checkpoints")
     if not found:
         raise InputError(f"{run}: no checkpoint in {run / 'checkpoints'}")
-    return _read_json(found[-1] / STATE)
+    return read_json(found[-1] / STATE)
 
 
 def set_aside(folder: Path, step: int) -> list[Path]:
@@ -159,6 +217,11 @@ def set_aside(folder: Path, step: int) -> list[Path]:
     return later
 
 
+def path_of(folder: Path, step: int) -> Path:
+    """The folder of a step's checkpoint, below the run's checkpoint folder."""
+    return folder / f"step_{step:06d}"
+
+
 def step_of(path: Path) -> int:
     """Of a checkpoint's folder."""
     return int(path.name.removeprefix("step_"))
@@ -168,66 +231,33 @@ def _hide(path: Path) -> None:
     os.replace(path, path.with_name(f".{path.name}.old"))
 
 
+def _beside(folder: Path, step: int) -> Path:
+    return folder / f".{path_of(folder, step).name}.partial"
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"--output-dir: cannot write a checkpoint: {error}") from error
+
+
 def _write(
-    folder: Path, state: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]
+    folder: Path,
+    state: Mapping[str, Any],
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    shards: Sequence[Shard],
 ) -> None:
+    own = [STATE, *(f"{kind}.safetensors" for kind in tensors)]
     for kind, named in tensors.items():
-        on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}
-        save_file(on_cpu, folder / f"{kind}.safetensors")
+        write_tensors(folder / f"{kind}.safetensors", named)
     (folder / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
-    files = {path.name: _describe(path) for path in sorted(folder.iterdir())}
-    (folder / MANIFEST).write_bytes(_as_manifest(files))
+    if shards:
+        (folder / SHARDS).write_bytes(as_manifest(tensor_files.write_indexes(folder, shards)))
+        own.append(SHARDS)
+    files = {name: describe(folder / name) for name in sorted(own)}
+    (folder / MANIFEST).write_bytes(as_manifest(files))
     for path in folder.iterdir():
-        _flush(path)
-    _flush(folder)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _as_manifest(files: Mapping[str, Any]) -> bytes:
-    return json.dumps({"files": files}, indent=1).encode()
-
-
-def _describe(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"sha256": digest, "bytes": path.stat().st_size}
-
-
-def _verify(folder: Path) -> list[str]:
-    """The names of the checkpoint's files, all of which are as they were written."""
-    manifest = folder / MANIFEST
-    listed = _read_json(manifest).get("files")
-    if not isinstance(listed, dict) or STATE not in listed or not all(map(_FILE.fullmatch, listed)):
-        raise InputError(f"{manifest}: damaged (not the manifest of a checkpoint)")
-    for name, entry in listed.items():
-        try:
-            intact = _describe(folder / name) == entry
-        except OSError as error:
-            raise InputError(
-                f"{folder / name}: {error.strerror}; not a whole checkpoint"
-            ) from error
-        if not intact:
-            raise InputError(f"{folder / name}: damaged (not what {MANIFEST} says of it)")
-    # To the letter, so that no byte of the manifest itself can change unseen.
-    if manifest.read_bytes() != _as_manifest(listed):
-        raise InputError(f"{manifest}: damaged (not as it was written)")
-    return list(listed)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; not a whole checkpoint") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: damaged ({error})") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: damaged (a JSON object was expected)")
-    return value
+        flush(path)
+    flush(folder)

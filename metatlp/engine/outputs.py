@@ -15,6 +15,7 @@ from metatlp.engine.checks import check_finite, check_invariants
 from metatlp.engine.inner import SlotReport
 from metatlp.engine.models import export_models
 from metatlp.engine.overview import score_lines
+from metatlp.engine.parameters.saving import save_parameters
 from metatlp.engine.placement import AgreedError, raise_first
 from metatlp.engine.provenance import of_meta_run
 from metatlp.engine.rewards import RewardReport
@@ -127,15 +128,23 @@ def evaluate(training: Training) -> dict[str, dict[str, float]]:
 def save(training: Training) -> None:
     """Write a checkpoint (main process). All ranks take part, so that an error ends them all."""
     state, log = training.state, training.log
-    tensors = state.tensors()
+    num_records = 0
     with training.placement.together():
         log.raise_failure()
         if training.placement.is_main:
-            here = where_it_runs(training.placement)
-            as_json = state.as_json(training.identity, here, log.num_records())
-            folder = training.folder / "checkpoints"
-            path = checkpoint.save(folder, state.step, as_json, tensors, training.run.keep)
-            log.say(f"saved {path}")
+            num_records = log.num_records()
+    here = where_it_runs(training.placement)
+    path = save_parameters(
+        training.placement,
+        state.strategy.parameters,
+        state.vectors(),
+        training.folder / "checkpoints",
+        state.step,
+        state.as_json(training.identity, here, num_records),
+        state.small_tensors(),
+        training.run.keep,
+    )
+    log.say(f"saved {path}")
 
 
 def resume(training: Training) -> None:

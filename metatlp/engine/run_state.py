@@ -37,13 +37,11 @@ class RunState:
     step: int = 0
     cursors: Counter[TLP] = field(default_factory=Counter)
 
-    def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Kind -> name -> tensor; padding is left out. The ranks of the TLP group take part."""
-        views = self.strategy.parameters.pieces.views
-        tensors = {kind: views(flat) for kind, flat in self._vectors().items()}
-        if self._keeps_moments():
-            tensors["inner_steps"] = {"steps": self.strategy.state.steps}
-        return tensors
+    def small_tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Kind -> name -> tensor, the same on every rank."""
+        if not self._keeps_moments():
+            return {}
+        return {"inner_steps": {"steps": self.strategy.state.steps}}
 
     def as_json(
         self, identity: RunIdentity, placement: Mapping[str, Any], num_records: int
@@ -72,8 +70,8 @@ class RunState:
         state, where = saved.state, saved.path
         strategy = self.strategy
         check_restorable(saved, identity, strategy.segments)
-        for kind, flat in self._vectors().items():
-            copy_in(strategy.parameters.pieces, saved, kind, flat)
+        for kind, flat in self.vectors().items():
+            copy_pieces(saved, kind, flat, strategy.parameters.pieces)
             if kind == "velocity":
                 strategy.take_velocity(flat)
         strategy.parameters.live.copy_(strategy.theta.start)
@@ -91,7 +89,8 @@ class RunState:
         # With `reset` every slot starts afresh: moments and step counts are left over, not state.
         return self.strategy.config.inner_state != "reset"
 
-    def _vectors(self) -> dict[str, Tensor]:
+    def vectors(self) -> dict[str, Tensor]:
+        """Kind -> (P_r,). The ranks of the TLP group take part."""
         strategy = self.strategy
         vectors = {"theta": strategy.theta.start}
         if self._keeps_moments():
@@ -131,17 +130,16 @@ def check_restorable(
         raise InputError(f"--resume: {saved.path} does not hold this model's parameters")
 
 
-def copy_in(pieces: Pieces, saved: Checkpoint, kind: str, flat: Tensor) -> None:
-    """Copy a checkpoint's named tensors of a kind into the pieces of a (P_r,) vector.
+def copy_pieces(saved: Checkpoint, kind: str, flat: Tensor, pieces: Pieces) -> None:
+    """Copy what a rank holds of a checkpoint's named tensors of a kind into its (P_r,) vector.
+
+    No more than that comes into memory, and padding is left as it is.
 
     Raises:
         InputError: they are not this model's.
     """
-    views, named = pieces.views(flat), saved.tensors.get(kind, {})
-    shapes = {name: tuple(view.shape) for name, view in views.items()}
-    if shapes != {name: tuple(tensor.shape) for name, tensor in named.items()}:
-        raise InputError(
-            f"--resume: {saved.path}/{kind}.safetensors does not hold this model's parameters"
-        )
-    for name, view in views.items():
-        view.copy_(named[name])
+    named = saved.tensors.get(kind, {})
+    if pieces.shapes != {name: tensor.shape for name, tensor in named.items()}:
+        raise InputError(f"--resume: {saved.path}: {kind} does not hold this model's parameters")
+    for piece in pieces.own:
+        flat[piece.span].copy_(named[piece.name].flatten()[piece.begin : piece.end])

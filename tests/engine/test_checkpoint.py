@@ -186,8 +186,8 @@ def test_a_file_that_the_manifest_does_not_list_is_not_read(tmp_path):
 
 
 def test_another_format_is_refused(tmp_path):
-    path = checkpoint.save(tmp_path, 1, {**STATE, "format": 2}, TENSORS, 1)
-    assert "format 2, but this version reads 1" in refused(path)
+    path = checkpoint.save(tmp_path, 1, {**STATE, "format": 3}, TENSORS, 1)
+    assert "format 3, but this version reads 1 and 2" in refused(path)
 
 
 def test_find(tmp_path):

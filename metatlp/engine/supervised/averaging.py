@@ -10,7 +10,7 @@ import torch
 from metatlp.engine import checkpoint
 from metatlp.engine.models import export_models
 from metatlp.engine.overview import score_lines
-from metatlp.engine.run_state import copy_in
+from metatlp.engine.run_state import copy_pieces
 from metatlp.engine.supervised.loop import Supervised
 from metatlp.errors import InputError
 
@@ -38,7 +38,7 @@ def mean_of_checkpoints(run: Supervised, number: int, tokenizer: Any) -> None:
         total = torch.zeros_like(parameters.live, dtype=torch.float64)
         one = torch.zeros_like(parameters.live)
         for folder in folders:
-            copy_in(parameters.pieces, checkpoint.load(folder), "theta", one)
+            copy_pieces(checkpoint.load(folder), "theta", one, parameters.pieces)
             total += one
         parameters.live.copy_(total / len(folders))
     parameters.publish()

@@ -8,7 +8,7 @@ these functions every rank takes part; the main process writes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from metatlp.engine.averaging import distance
 from metatlp.engine.checkpoint import Checkpoint
 from metatlp.engine.overview import score_lines
 from metatlp.engine.parameters.protocol import Parameters
+from metatlp.engine.parameters.saving import save_parameters
 from metatlp.engine.placement import AgreedError, Placement
 from metatlp.engine.plan import linear_decay
 from metatlp.engine.provenance import Provenance
 from metatlp.engine.run_log import RunLog, timed
-from metatlp.engine.run_state import check_restorable, copy_in
+from metatlp.engine.run_state import check_restorable, copy_pieces
 from metatlp.engine.same_run import RunIdentity, moved_line, where_it_runs
 from metatlp.engine.scoring.evaluation import Evaluator
 from metatlp.engine.signals import StopRequest
@@ -245,32 +246,37 @@ def save(run: Supervised) -> None:
     """Write a checkpoint."""
     record(run)
     live, inner = run.parameters.live, run.parameters.state
-    views = run.parameters.pieces.views
+    num_records = 0
     with run.placement.together():
         run.log.raise_failure()
-        if not run.placement.is_main:
-            return
-        vectors = {"theta": live, "exp_avg": inner.exp_avg, "exp_avg_sq": inner.exp_avg_sq}
-        if run.best is not None:
-            vectors["best"] = run.best.theta
-        tensors: dict[str, Mapping[str, Tensor]] = {k: views(v) for k, v in vectors.items()}
-        tensors["inner_steps"] = {"steps": inner.steps}
-        state: dict[str, Any] = {
-            **run.identity.as_json(),
-            "provenance": run.provenance.as_json(),
-            "placement": where_it_runs(run.placement),
-            "num_records": run.log.num_records(),
-            "segments": [segment.name for segment in run.parameters.segments],
-            "curve": run.curve,
-            "best": run.best
-            and {"score": run.best.score, "scores": run.best.scores, "update": run.best.update},
-        }
-        folder = run.folder / "checkpoints"
-        # Those of signals are kept beside, so that none of the planned ones is lost for them.
-        extra = sum(
-            not run.scheduled(checkpoint.step_of(path)) for path in checkpoint.paths(folder)
-        )
-        checkpoint.save(folder, run.update, state, tensors, run.settings.keep + extra)
+        if run.placement.is_main:
+            num_records = run.log.num_records()
+    vectors = {"theta": live, "exp_avg": inner.exp_avg, "exp_avg_sq": inner.exp_avg_sq}
+    if run.best is not None:
+        vectors["best"] = run.best.theta
+    state: dict[str, Any] = {
+        **run.identity.as_json(),
+        "provenance": run.provenance.as_json(),
+        "placement": where_it_runs(run.placement),
+        "num_records": num_records,
+        "segments": [segment.name for segment in run.parameters.segments],
+        "curve": run.curve,
+        "best": run.best
+        and {"score": run.best.score, "scores": run.best.scores, "update": run.best.update},
+    }
+    folder = run.folder / "checkpoints"
+    # Those of signals are kept beside, so that none of the planned ones is lost for them.
+    extra = sum(not run.scheduled(checkpoint.step_of(path)) for path in checkpoint.paths(folder))
+    save_parameters(
+        run.placement,
+        run.parameters,
+        vectors,
+        folder,
+        run.update,
+        state,
+        {"inner_steps": {"steps": inner.steps}},
+        run.settings.keep + extra,
+    )
 
 
 def resume(run: Supervised, asked: str | None) -> None:
@@ -304,14 +310,14 @@ def _restore(run: Supervised, saved: Checkpoint) -> None:
     parameters, state = run.parameters, saved.state
     pieces, inner, live = parameters.pieces, parameters.state, parameters.live
     check_restorable(saved, run.identity, parameters.segments, run.free_flags)
-    copy_in(pieces, saved, "theta", live)
+    copy_pieces(saved, "theta", live, pieces)
     parameters.publish()
-    copy_in(pieces, saved, "exp_avg", inner.exp_avg)
-    copy_in(pieces, saved, "exp_avg_sq", inner.exp_avg_sq)
+    copy_pieces(saved, "exp_avg", inner.exp_avg, pieces)
+    copy_pieces(saved, "exp_avg_sq", inner.exp_avg_sq, pieces)
     inner.steps.copy_(saved.tensors["inner_steps"]["steps"])
     if state["best"]:
         theta = live.clone()  # with the padding, which no checkpoint has
-        copy_in(pieces, saved, "best", theta)
+        copy_pieces(saved, "best", theta, pieces)
         run.best = Best(**state["best"], theta=theta)
     run.update = state["step"]
     run.curve = [(update, score) for update, score in state["curve"]]
