@@ -73,6 +73,7 @@ FLAGS = {
     "--epochs": (5.0, None),
     "--max-meta-steps": (None, None),
     "--reduce": ("fp32", ("exact", "fp32", "bf16")),
+    "--batch-parts": (None, None),
     "--seed": (0, None),
     "--dev-tlps": (None, None),
     "--reward": (None, ("cos-of-mean", "mean-of-cos", "adam-delta")),
@@ -95,6 +96,7 @@ FLAGS = {
     "--report-to": ("none", ("none", "tensorboard", "wandb", "trackio")),
     "--debug": (False, None),
     "--dry-run": (False, None),
+    "--ranks-per-tlp": (None, None),
 }
 # Symbols of the paper, and of its formulas in this project.
 SYMBOLS = {
@@ -103,6 +105,8 @@ SYMBOLS = {
     "--inner-steps": "(k)",
     "--meta-lr": "(beta)",
     "--batch-size": "(b)",
+    "--batch-parts": "of b examples",
+    "--ranks-per-tlp": "(R)",
     "--selection": "(D_train)",
     "--size-unit": "q_i",
     "--demo-scale": "Table 1",

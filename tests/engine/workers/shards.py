@@ -122,7 +122,7 @@ def assembled(mesh):
 
 def main(folder, ranks):
     placement = start("none", "")
-    mesh = build_mesh(placement.rank, placement.world, ranks)
+    mesh = build_mesh(placement.rank, placement.world, ranks, placement.device)
     pieces = cut(ranks, mesh.member)
     vectors = {kind: flat(whole(kind), pieces) for kind in KINDS}
     if mesh.group:  # theirs are not asked for
