@@ -33,6 +33,7 @@ from metatlp.engine.grid_data import GridData, load_grid
 from metatlp.engine.models import export_models
 from metatlp.engine.opening import open_run
 from metatlp.engine.overview import count_lines, grid_lines, mtl_line
+from metatlp.engine.parameters.whole import whole_model
 from metatlp.engine.placement import Placement, start
 from metatlp.engine.provenance import Provenance
 from metatlp.engine.run_log import RunLog, start_tracker
@@ -200,10 +201,11 @@ def finish(training: Supervised, average_last: int, tokenizer: Any) -> None:
         selected_on={"update": tuple(training.dev)} if chosen else {},
         scores={"dev": training.dev} if training.dev else {},
     )
+    model = whole_model(training.parameters, training.placement)
     with training.placement.together():
         log.raise_failure()
         if training.placement.is_main:
-            export_models(training.parameters.model, tokenizer, folder, provenance)
+            export_models(model, tokenizer, folder, provenance)
     log.say(f"finished {training.num_updates} updates; models in {folder}")
     if average_last:
         mean_of_checkpoints(training, average_last, tokenizer)

@@ -16,6 +16,7 @@ from metatlp.engine.inner import SlotReport
 from metatlp.engine.models import export_models
 from metatlp.engine.overview import score_lines
 from metatlp.engine.parameters.saving import save_parameters
+from metatlp.engine.parameters.whole import whole_model
 from metatlp.engine.placement import AgreedError, raise_first
 from metatlp.engine.provenance import of_meta_run
 from metatlp.engine.rewards import RewardReport
@@ -181,13 +182,14 @@ def finish(training: Training) -> None:
     )
     scores = evaluate(training)
     folder = training.folder / "models"
+    model = whole_model(training.state.strategy.parameters, training.placement)
     with training.placement.together():
         training.log.raise_failure()
         if training.placement.is_main:
             state = {**training.identity.as_json(), "step": training.state.step}
-            more = {"encoder_revision": training.model.revision, "commit": code_commit()}
+            more = {"encoder_revision": model.revision, "commit": code_commit()}
             provenance = of_meta_run(state, {"dev": scores}, more)
-            export_models(training.model, training.tokenizer, folder, provenance)
+            export_models(model, training.tokenizer, folder, provenance)
     training.log.say(f"finished {training.num_steps} meta steps; models in {folder}")
 
 

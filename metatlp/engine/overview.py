@@ -35,10 +35,11 @@ def placement_lines(
     """
     world, threads = placement["processes"], placement["threads_per_process"]
     each = ", each" if world > 1 else ""
+    cut = f"{placement['sharding']}; " if placement.get("sharding") else ""
     lines = [
         f"{_number(world, 'process', 'processes')}{each} on {placement['device']} with "
-        f"{_number(threads, 'thread')}; mixed precision {placement['mixed_precision']}; kernels "
-        f"{placement['kernels']}"
+        f"{_number(threads, 'thread')}; {cut}mixed precision {placement['mixed_precision']}; "
+        f"kernels {placement['kernels']}"
         + (f"; backend {placement['backend']}" if placement["backend"] else "")
     ]
     if mesh is None or slots is None:

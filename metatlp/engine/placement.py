@@ -16,18 +16,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, gather_object
 
+from metatlp.engine.sharding import Sharding, sharding_of
 from metatlp.errors import InputError
 from metatlp.kernels import implementation
 
 # What started a process says how many there are; the first of these that is set counts.
 _SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 _ADDRESS = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-# Settings of accelerate's YAML and command line that nothing here would obey.
-_REFUSED = {
-    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
-    "ACCELERATE_USE_FSDP": "FSDP",
-    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
-}
 # How long a rank waits for another in a collective. PyTorch's own limits (10 minutes with NCCL, 30
 # with gloo) are for gradients; here ranks wait for the slowest evaluation, encoding or save.
 TIMEOUT = timedelta(hours=6)
@@ -49,6 +44,7 @@ class Placement:
     """Where this process stands in the run."""
 
     accelerator: Accelerator
+    sharding: Sharding = Sharding()
 
     @property
     def rank(self) -> int:
@@ -68,8 +64,10 @@ class Placement:
 
     @property
     def usual_ranks_per_tlp(self) -> int:
-        """R without --ranks-per-tlp."""
-        return 1
+        """R without --ranks-per-tlp: under DeepSpeed and FSDP the processes of this machine."""
+        if self.sharding.kind == "none":
+            return 1
+        return int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
 
     def gather(self, items: list[Any]) -> list[Any]:
         """The items of all ranks, in rank order. Every rank takes part."""
@@ -96,6 +94,7 @@ class Placement:
             "processes": self.world,
             "device": gpu or str(self.device),
             "backend": str(torch.distributed.get_backend()) if self.world > 1 else None,
+            "sharding": self.sharding.describe(),
             "mixed_precision": self.accelerator.mixed_precision,
             "kernels": implementation(self.device),
             "threads_per_process": torch.get_num_threads(),
@@ -116,6 +115,10 @@ def start(report_to: str, project_dir: str) -> Placement:
     cuda = torch.cuda.is_available()
     check_launch(os.environ, torch.cuda.device_count() if cuda else 0)
     announced = announced_processes(os.environ)
+    sharding = sharding_of(os.environ)
+    # Accelerate is to start the processes only: the parameters are cut here (engine/parameters).
+    for name in ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP"):
+        os.environ.pop(name, None)
     if cuda:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
@@ -136,7 +139,7 @@ def start(report_to: str, project_dir: str) -> Placement:
             f"{announced} processes were announced, but this one sees {accelerator.num_processes}; "
             "start them with an accelerate_configs/ YAML or torchrun (docs/launching.md)"
         )
-    return Placement(accelerator)
+    return Placement(accelerator, sharding)
 
 
 def announced_processes(environment: Mapping[str, str]) -> int:
@@ -188,12 +191,11 @@ def check_launch(environment: Mapping[str, str], num_gpus: int) -> None:
     precision = environment.get("ACCELERATE_MIXED_PRECISION", "no")
     if precision not in ("no", "bf16"):
         raise InputError(f"mixed_precision {precision} is not supported; use no or bf16")
-    for name, meant in _REFUSED.items():
-        if environment.get(name, "false").lower() == "true":
-            raise InputError(
-                f"{meant} is not supported: every rank holds the whole model; use "
-                "accelerate_configs/multi_gpu.yaml"
-            )
+    if environment.get("ACCELERATE_USE_MEGATRON_LM", "false").lower() == "true":
+        raise InputError(
+            "Megatron-LM is not supported; to cut a model over GPUs use "
+            "accelerate_configs/deepspeed_zero3.yaml or fsdp2.yaml"
+        )
     compiler = environment.get("ACCELERATE_DYNAMO_BACKEND", "no")
     if compiler.lower() != "no":
         raise InputError(f"dynamo_backend {compiler} is not supported; use no")

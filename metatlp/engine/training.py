@@ -19,7 +19,6 @@ from metatlp.engine.run_state import RunState
 from metatlp.engine.same_run import RunIdentity
 from metatlp.engine.scoring.evaluation import Evaluator
 from metatlp.engine.signals import StopRequest
-from metatlp.model.multitask import MultiTaskModel
 
 
 @dataclass
@@ -44,11 +43,6 @@ class Training:
     num_steps: int
     identity: RunIdentity
     stop: StopRequest
-
-    @property
-    def model(self) -> MultiTaskModel:
-        """Computes with the working weights."""
-        return self.state.strategy.parameters.model
 
     @property
     def folder(self) -> Path:

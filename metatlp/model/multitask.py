@@ -78,6 +78,23 @@ class MultiTaskModel(nn.Module):
         self._task_models[task].save_pretrained(folder)
 
 
+def empty_copy(model: MultiTaskModel, auto_classes: Mapping[str, type]) -> MultiTaskModel:
+    """A model of the same configurations on the CPU, in float32, whose weights say nothing.
+
+    Args:
+        auto_classes: task -> that of its model.
+    """
+    models: dict[str, PreTrainedModel] = {}
+    shared: dict[str, nn.Module] = {}
+    with torch.random.fork_rng(devices=[]):
+        for task, own in model.models.items():
+            auto: Any = auto_classes[task]
+            config = copy.deepcopy(own.config)
+            models[task] = auto.from_config(config, trust_remote_code=False, dtype=torch.float32)
+            _share_encoder(models[task], shared)
+    return MultiTaskModel(models)
+
+
 def _share_encoder(model: PreTrainedModel, shared: dict[str, nn.Module]) -> None:
     """Make the model's base hold the children in `shared`; those it is the first to have go there.
 

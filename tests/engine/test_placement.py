@@ -61,10 +61,10 @@ BAD_LAUNCHES = [
         "mixed_precision fp8 is not supported; use no or bf16",
     ),
     (
-        {"ACCELERATE_USE_FSDP": "true"},
+        {"ACCELERATE_USE_MEGATRON_LM": "true"},
         0,
-        "FSDP is not supported: every rank holds the whole model; use "
-        "accelerate_configs/multi_gpu.yaml",
+        "Megatron-LM is not supported; to cut a model over GPUs use "
+        "accelerate_configs/deepspeed_zero3.yaml or fsdp2.yaml",
     ),
     (
         {"ACCELERATE_DYNAMO_BACKEND": "INDUCTOR"},

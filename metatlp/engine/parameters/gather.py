@@ -32,7 +32,13 @@ def owners(shapes: Mapping[str, torch.Size], ranks: int) -> dict[str, int]:
     return chosen
 
 
-def assemble(mesh: Mesh, pieces: Pieces, flat: Tensor, device: torch.device) -> dict[str, Tensor]:
+def assemble(
+    mesh: Mesh,
+    pieces: Pieces,
+    flat: Tensor,
+    device: torch.device,
+    owner_of: Mapping[str, int] | None = None,
+) -> dict[str, Tensor]:
     """The whole parameters that this rank owns. All ranks of the TLP group take part.
 
     The bits are those of the pieces, NaNs and the sign of zero included.
@@ -40,6 +46,7 @@ def assemble(mesh: Mesh, pieces: Pieces, flat: Tensor, device: torch.device) -> 
     Args:
         pieces: of this rank; every element of every parameter lies on one rank of the group.
         flat: (P_r,) float32, anywhere. device: where the group's backend communicates.
+        owner_of: name -> the member that gets it; None: `owners`.
 
     Returns:
         Name -> tensor on the CPU.
@@ -47,7 +54,7 @@ def assemble(mesh: Mesh, pieces: Pieces, flat: Tensor, device: torch.device) -> 
     _check_cover(mesh, pieces, device)
     own = {piece.name: piece for piece in pieces.own}
     whole = {}
-    for name, owner in owners(pieces.shapes, mesh.ranks_per_tlp).items():
+    for name, owner in (owner_of or owners(pieces.shapes, mesh.ranks_per_tlp)).items():
         shape = pieces.shapes[name]
         bits = _collect(mesh, shape.numel(), own.get(name), flat, owner, device)
         if bits is not None:

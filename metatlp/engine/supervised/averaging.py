@@ -10,6 +10,7 @@ import torch
 from metatlp.engine import checkpoint
 from metatlp.engine.models import export_models
 from metatlp.engine.overview import score_lines
+from metatlp.engine.parameters.whole import whole_model
 from metatlp.engine.run_state import copy_pieces
 from metatlp.engine.supervised.loop import Supervised
 from metatlp.errors import InputError
@@ -54,8 +55,8 @@ def mean_of_checkpoints(run: Supervised, number: int, tokenizer: Any) -> None:
         details={**run.provenance.details, "averaged after updates": steps},
         scores={"dev": dev} if dev else {},
     )
-    path = run.folder / "averaged" / "models"
+    path, model = run.folder / "averaged" / "models", whole_model(parameters, run.placement)
     with run.placement.together():
         if run.placement.is_main:
-            export_models(parameters.model, tokenizer, path, averaged)
+            export_models(model, tokenizer, path, averaged)
     run.log.say(f"their models in {path}")

@@ -20,6 +20,7 @@ import numpy as np
 
 from metatlp.data.schedule import Member, Schedule
 from metatlp.engine.models import export_models, load_task_model
+from metatlp.engine.parameters.whole import whole_model
 from metatlp.engine.run_log import RunLog
 from metatlp.engine.scoring.evaluation import EvalSplit, Evaluator
 from metatlp.engine.supervised.build import build_supervised
@@ -128,12 +129,14 @@ def _write(one: Finetuning, run: Supervised, begun: Step, log: RunLog) -> None:
     update = run.best.update if run.best else begun.updates
     step = dataclasses.replace(begun, update=update, dev=run.dev.get(str(one.tlp)))
     step = dataclasses.replace(step, evaluations=len(run.curve))
+    model = whole_model(run.parameters, one.call.placement)
+    distance = run.distance()
     with one.call.placement.together():
         log.raise_failure()
         if one.call.placement.is_main:
-            model, path = run.parameters.model, log.folder / "models"
+            path = log.folder / "models"
             export_models(model, one.call.tokenizer, path, provenance_of(one, step))
-        more = {"curve": run.curve, "distance": run.distance(), "identity": run.identity.as_json()}
+        more = {"curve": run.curve, "distance": distance, "identity": run.identity.as_json()}
         log.write_json("result.json", _head(one) | dataclasses.asdict(step) | more)
         log.close_bar()
 
