@@ -1,0 +1,234 @@
+"""Slots under ZeRO beside the same slots on an arena in one process; one rank of a world over gloo.
+
+zero_steps.py ENCODER RANKS_PER_TLP CASES OUTPUT
+    CASES   JSON list of {"name": ..., "zero": {...}, "mixed_precision": ..., "idle_heads": ...}
+    OUTPUT  folder; every rank writes RANK.json there: name of the case -> what it measured
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from metatlp.data.schedule import Part
+from metatlp.engine.build import head_specs
+from metatlp.engine.inner import InnerConfig, InnerLoop, InnerState
+from metatlp.engine.mesh import build_mesh
+from metatlp.engine.parameters import deepspeed_internals
+from metatlp.engine.parameters.zero_build import build_zero
+from metatlp.model.arena import Arena
+from metatlp.model.multitask import build_model
+from metatlp.tasks import TASKS
+from metatlp.tasks.task import model_inputs
+
+TAGS = ("pos", "nli", "qa")
+# Task and number of steps of each slot, per TLP group: unlike in order and in number.
+SLOTS = [[("pos", 3), ("nli", 2), ("pos", 1)], [("qa", 2), ("pos", 1), ("nli", 3), ("qa", 1)]]
+ROWS, LENGTH, PARTS = 7, 12, 2  # PARTS of a batch per rank
+LR = 1e-3
+
+
+def batch(task, number):
+    """A batch of ROWS rows, a function of its number."""
+    draw = torch.Generator().manual_seed(number)
+    lengths = torch.randint(4, LENGTH + 1, (ROWS,), generator=draw)
+    mask = (torch.arange(LENGTH) < lengths[:, None]).long()
+    ids = torch.randint(5, 40, (ROWS, LENGTH), generator=draw) * mask
+    tensors = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+    if task == "pos":
+        labels = torch.randint(0, 17, (ROWS, LENGTH), generator=draw)
+        return tensors | {"labels": labels.masked_fill(mask == 0, -100)}
+    if task == "nli":
+        return tensors | {"labels": torch.randint(0, 3, (ROWS,), generator=draw)}
+    ends = torch.randint(0, 4, (2, ROWS), generator=draw)
+    return tensors | {"start_positions": ends[0], "end_positions": ends[1]}
+
+
+def parts_of(task, number, total):
+    """The batch cut in `total` parts of unlike sizes."""
+    whole = batch(task, number)
+    cut = [{k: t[i::total] for k, t in whole.items()} for i in range(total)]
+    return [Part(i, len(p["input_ids"]) / ROWS, p) for i, p in enumerate(cut)]
+
+
+def seeds(number):
+    return lambda part: 1000 * number + part
+
+
+class Oracle:
+    """Plain fused AdamW on an arena, all parts in this process."""
+
+    def __init__(self, model, config):
+        self.model, self.arena = model, Arena(model.named_uses())
+        self.state = InnerState.zeros(self.arena)
+        self.loop = InnerLoop(model, self.arena, self.state, config, 0, torch.no_grad)
+
+    def gradient(self, task, parts, seed):
+        self.arena.grad.zero_()
+        for part in parts:
+            torch.manual_seed(seed(part.index))
+            outputs = self.model(task, model_inputs(part.tensors))
+            (part.weight * TASKS[task].loss(outputs, part.tensors)).backward()
+
+    def step(self, task, parts, seed):
+        self.model.train()
+        self.gradient(task, parts, seed)
+        segments = self.loop.stepped(task)
+        self.loop.step(segments, LR, self.loop.shrink(segments))
+
+
+def whole(parameters, flat):
+    """Name -> what `flat` (P_r,) of all ranks of the TLP group holds of the parameter."""
+    found = {}
+    own = {piece.name: piece for piece in parameters.pieces.own}
+    for name, shape in parameters.pieces.shapes.items():
+        tensor = torch.zeros(shape.numel())
+        if name in own:
+            tensor[own[name].begin : own[name].end] = flat[own[name].span]
+        found[name] = parameters.mesh.sum_within(tensor).view(shape)
+    return found
+
+
+def distance(found, expected, but=()):
+    """RMS of the differences over RMS of what is expected, over all names but those ending so."""
+    names = [name for name in expected if not name.endswith(but)]
+    one = torch.cat([found[name].flatten().double() for name in names])
+    other = torch.cat([expected[name].flatten().double() for name in names])
+    return ((one - other).norm() / other.norm()).item()
+
+
+def logits(model):
+    model.eval()
+    with torch.no_grad():
+        return {
+            task: torch.cat(
+                [t.flatten() for t in model(task, model_inputs(batch(task, 99))).values()]
+            )
+            for task in TAGS
+        }
+
+
+def train(parameters, oracle, numbers):
+    """These slots on both; whether each step was clipped."""
+    mesh, clips = parameters.mesh, []
+    total = PARTS * mesh.ranks_per_tlp
+    slots = SLOTS[mesh.group % len(SLOTS)]
+    for i in numbers:
+        task, steps = slots[i]
+        for j in range(steps):
+            parts, seed = parts_of(task, 10 * i + j, total), seeds(10 * i + j)
+            parameters.gradient(task, parts[mesh.member :: mesh.ranks_per_tlp], seed)
+            clips.append(parameters.step(task, LR).item())
+            if oracle is not None:
+                oracle.step(task, parts, seed)
+        between(parameters.state, i)
+        if oracle is not None:
+            between(oracle.state, i)
+        # Of another task, and with dropout on: it must leave no trace in the steps that follow.
+        other = "qa" if task == "pos" else "pos"
+        own = parts_of(other, 50 + i, total)[mesh.member :: mesh.ranks_per_tlp]
+        parameters.add_gradient(torch.zeros_like(parameters.live), other, own, seeds(77))
+    return clips
+
+
+def between(state, slot):
+    """What the meta step does to AdamW's state between slots: it writes over it."""
+    state.exp_avg.mul_(0.5)
+    state.steps.copy_(state.steps.mul(0.5).floor())
+    if slot == 0:
+        state.exp_avg_sq.zero_()
+        state.exp_avg.zero_()
+        state.steps.zero_()
+
+
+def gradient_error(parameters, oracle, task, dropout):
+    """add_gradient beside the arena's gradient, at the same parameters."""
+    mesh = parameters.mesh
+    parts = parts_of(task, 60, PARTS * mesh.ranks_per_tlp)
+    row = torch.zeros_like(parameters.live)
+    parameters.model.train(dropout)
+    own = parts[mesh.member :: mesh.ranks_per_tlp]
+    parameters.add_gradient(row, task, own, seeds(77))
+    oracle.model.train(dropout)
+    oracle.gradient(task, parts, seeds(77))
+    return distance(whole(parameters, row), oracle.arena.views(oracle.arena.grad))
+
+
+def built(encoder, mesh, case):
+    config = InnerConfig(
+        grad_clip=case.get("grad_clip", 0.6),
+        weight_decay=0.01,
+        idle_heads=case.get("idle_heads", "still"),
+    )
+    heads = {task: spec for task, spec in head_specs(TASKS).items() if task in TAGS}
+    models = [build_model(encoder, heads, seed=1, dropout=0.1) for _ in range(2)]
+    given = {"zero_optimization": case["zero"], "gradient_clipping": "auto"}
+    precision = case.get("mixed_precision", "no")
+    oracle = Oracle(models[0], config)
+    return build_zero(models[1], mesh, config, given, mixed_precision=precision), oracle
+
+
+def run(encoder, mesh, case):
+    parameters, oracle = built(encoder, mesh, case)
+    theta_0 = oracle.arena.views(oracle.arena.live.clone())
+    exact = case.get("mixed_precision", "no") == "no"
+    found = {"start": distance(whole(parameters, parameters.live), theta_0)}
+    start, before = parameters.live.clone(), logits(parameters.model)
+    slots = SLOTS[mesh.group % len(SLOTS)]
+    clips = train(parameters, oracle if exact else None, [0])
+    # One task has been trained: the heads of the others are where they were.
+    idle = [segment for segment in parameters.segments if slots[0][0] not in segment.tasks]
+    found["idle"] = [(parameters.live - start)[segment.span].any().item() for segment in idle]
+    clips += train(parameters, oracle if exact else None, range(1, len(slots)))
+    if exact:
+        views = oracle.arena.views
+        # The bias of an attention key has no gradient in theory: AdamW makes steps of its noise.
+        live = whole(parameters, parameters.live)
+        found["theta"] = distance(live, views(oracle.arena.live), ("key.bias",))
+        moved = {name: tensor - theta_0[name] for name, tensor in live.items()}
+        expected = views(oracle.arena.live)
+        expected = {name: tensor - theta_0[name] for name, tensor in expected.items()}
+        found["moved"] = distance(moved, expected, ("key.bias",))
+        for name in ("exp_avg", "exp_avg_sq"):
+            vectors = (getattr(parameters.state, name), getattr(oracle.state, name))
+            found[name] = distance(whole(parameters, vectors[0]), views(vectors[1]))
+        found["steps"] = [parameters.state.steps.tolist(), oracle.state.steps.tolist()]
+        for dropout in (False, True):
+            # At the same parameters, key biases too.
+            for piece in parameters.pieces.own:
+                own = views(oracle.arena.live)[piece.name].flatten()
+                parameters.live[piece.span] = own[piece.begin : piece.end]
+            parameters.publish()
+            found[f"gradient_{dropout}"] = gradient_error(parameters, oracle, "nli", dropout)
+    covered = torch.ones_like(parameters.live)
+    for piece in parameters.pieces.own:
+        covered[piece.span] = 0.0
+    vectors = (parameters.live, parameters.state.exp_avg, parameters.state.exp_avg_sq)
+    found["padding"] = max((covered * vector).abs().max().item() for vector in vectors)
+    parameters.live.copy_(start)
+    parameters.publish()
+    after = logits(parameters.model)
+    found["bitwise"] = all(torch.equal(before[task], after[task]) for task in TAGS)
+    found["clips"], found["failure"] = clips, parameters.failure
+    found["segments"] = [[s.name, s.start, s.stop] for s in parameters.segments]
+    return found
+
+
+def main(encoder, ranks_per_tlp, cases, output):
+    torch.set_num_threads(1)
+    deepspeed_internals.before_process_group()
+    dist.init_process_group("gloo")
+    rank, world = dist.get_rank(), dist.get_world_size()
+    mesh = build_mesh(rank, world, int(ranks_per_tlp))
+    found = {case["name"]: run(encoder, mesh, case) for case in json.loads(cases)}
+    Path(output, f"{rank}.json").write_text(json.dumps(found))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("LOCAL_RANK", "0")
+    main(*sys.argv[1:])
