@@ -7,6 +7,7 @@ R: ranks of the process group; i: number of a parameter group; j: of a tensor th
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,6 +104,8 @@ def before_initialize() -> None:
 
     registered_once.once = True  # type: ignore[attr-defined]
     offload._register_deepspeed_module = registered_once
+    # DeepSpeed calls collectives by names that torch is about to drop: nothing a user could mend.
+    warnings.filterwarnings("ignore", "`torch.distributed.*` is deprecated", FutureWarning)
 
 
 class Stage12:

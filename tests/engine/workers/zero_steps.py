@@ -1,7 +1,7 @@
 """Slots under ZeRO beside the same slots on an arena in one process; one rank of a world over gloo.
 
 zero_steps.py ENCODER RANKS_PER_TLP CASES OUTPUT
-    CASES   JSON list of {"name": ..., "zero": {...}, "mixed_precision": ..., "idle_heads": ...}
+    CASES   JSON list of {"name": ..., "zero": {...}} and what `built` reads besides
     OUTPUT  folder; every rank writes RANK.json there: name of the case -> what it measured
 """
 
@@ -24,9 +24,9 @@ from metatlp.model.multitask import build_model
 from metatlp.tasks import TASKS
 from metatlp.tasks.task import model_inputs
 
-TAGS = ("pos", "nli", "qa")
+TASK_CODES = ("pos", "nli", "pa")
 # Task and number of steps of each slot, per TLP group: unlike in order and in number.
-SLOTS = [[("pos", 3), ("nli", 2), ("pos", 1)], [("qa", 2), ("pos", 1), ("nli", 3), ("qa", 1)]]
+SLOTS = [[("pos", 3), ("nli", 2), ("pos", 1)], [("pa", 2), ("pos", 1), ("nli", 3), ("pa", 1)]]
 ROWS, LENGTH, PARTS = 7, 12, 2  # PARTS of a batch per rank
 LR = 1e-3
 
@@ -41,10 +41,8 @@ def batch(task, number):
     if task == "pos":
         labels = torch.randint(0, 17, (ROWS, LENGTH), generator=draw)
         return tensors | {"labels": labels.masked_fill(mask == 0, -100)}
-    if task == "nli":
-        return tensors | {"labels": torch.randint(0, 3, (ROWS,), generator=draw)}
-    ends = torch.randint(0, 4, (2, ROWS), generator=draw)
-    return tensors | {"start_positions": ends[0], "end_positions": ends[1]}
+    labels = torch.randint(0, 3 if task == "nli" else 2, (ROWS,), generator=draw)
+    return tensors | {"labels": labels}
 
 
 def parts_of(task, number, total):
@@ -107,7 +105,7 @@ def logits(model):
             task: torch.cat(
                 [t.flatten() for t in model(task, model_inputs(batch(task, 99))).values()]
             )
-            for task in TAGS
+            for task in TASK_CODES
         }
 
 
@@ -128,7 +126,7 @@ def train(parameters, oracle, numbers):
         if oracle is not None:
             between(oracle.state, i)
         # Of another task, and with dropout on: it must leave no trace in the steps that follow.
-        other = "qa" if task == "pos" else "pos"
+        other = "pa" if task == "pos" else "pos"
         own = parts_of(other, 50 + i, total)[mesh.member :: mesh.ranks_per_tlp]
         parameters.add_gradient(torch.zeros_like(parameters.live), other, own, seeds(77))
     return clips
@@ -163,7 +161,7 @@ def built(encoder, mesh, case):
         weight_decay=0.01,
         idle_heads=case.get("idle_heads", "still"),
     )
-    heads = {task: spec for task, spec in head_specs(TASKS).items() if task in TAGS}
+    heads = {task: spec for task, spec in head_specs(TASKS).items() if task in TASK_CODES}
     models = [build_model(encoder, heads, seed=1, dropout=0.1) for _ in range(2)]
     given = {"zero_optimization": case["zero"], "gradient_clipping": "auto"}
     precision = case.get("mixed_precision", "no")
@@ -211,7 +209,7 @@ def run(encoder, mesh, case):
     parameters.live.copy_(start)
     parameters.publish()
     after = logits(parameters.model)
-    found["bitwise"] = all(torch.equal(before[task], after[task]) for task in TAGS)
+    found["bitwise"] = all(torch.equal(before[task], after[task]) for task in TASK_CODES)
     found["clips"], found["failure"] = clips, parameters.failure
     found["segments"] = [[s.name, s.start, s.stop] for s in parameters.segments]
     return found
