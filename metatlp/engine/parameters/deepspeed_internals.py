@@ -7,6 +7,7 @@ R: ranks of the process group; i: number of a parameter group; j: of a tensor th
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -75,12 +76,12 @@ def before_process_group() -> None:
         InputError: DeepSpeed is not installed, or another version than those known.
     """
     ops = _imported("deepspeed.ops")
-    if ops.__compatible_ops__.get("deepspeed_shm_comm"):
-        ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    _need(ops, ("__compatible_ops__",))
+    ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def before_initialize() -> None:
-    """To be called before `deepspeed.initialize`, for stage 3 in TLP groups.
+    """To be called before `deepspeed.initialize`: what stage 3 does not foresee is put right.
 
     Raises:
         InputError: as before_process_group.
@@ -224,8 +225,7 @@ def opened(engine: Any) -> Stage12 | Stage3:
 
 
 def _imported(name: str) -> Any:
-    import importlib
-
+    """A module of DeepSpeed, which few runs need and which takes seconds to import."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -134,6 +134,7 @@ class ZeroParameters:
         self, task: str, parts: Sequence[Part], seed: Callable[[int], int]
     ) -> list[Tensor]:
         """See the protocol."""
+        assert parts, "the other ranks would wait for this one"
         self._internals.clear_gradients()
         self.model.train()
         losses = []

@@ -6,6 +6,7 @@ P_r: elements of this rank's vectors; R: ranks of a TLP group; S: segments.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -140,13 +141,20 @@ def _initialize(
     """The engine. Every rank of the world takes part."""
     import deepspeed
 
-    engine, *_ = deepspeed.initialize(
-        model=model,
-        optimizer=optimizer,
-        config=settings,
-        mpu=_TLPGroup(mesh),
-        dist_init_required=False,
-    )
+    log = logging.getLogger("DeepSpeed")
+    level = log.level
+    # It would warn, once per rank, of an optimizer that it has not tested.
+    log.setLevel(logging.ERROR)
+    try:
+        engine, *_ = deepspeed.initialize(
+            model=model,
+            optimizer=optimizer,
+            config=settings,
+            mpu=_TLPGroup(mesh),
+            dist_init_required=False,
+        )
+    finally:
+        log.setLevel(level)
     return engine
 
 

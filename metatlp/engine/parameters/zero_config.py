@@ -81,7 +81,13 @@ def zero_config(
     for name in ("train_batch_size", "train_micro_batch_size_per_gpu"):
         _check_ours(given, name, (), "--batch-size")
     config = {name: given[name] for name in _PASSED_ON if given.get(name, "auto") != "auto"}
-    config["zero_optimization"] = _zero_section(given.get("zero_optimization", {}))
+    zero = config["zero_optimization"] = _zero_section(given.get("zero_optimization", {}))
+    if zero["stage"] > 1 and mixed_precision == "bf16":
+        # Parts are added up in float32.
+        config.setdefault("data_types", {"grad_accum_dtype": "fp32"})
+    elif "data_types" in config:
+        # With bf16 and stage 1 it would make DeepSpeed take another optimizer than ZeRO's.
+        raise InputError("DeepSpeed configuration: data_types needs bf16 and a stage of 2 or 3")
     return config | {
         # Parts, their weights and the boundary of a window are ours: DeepSpeed is to scale nothing.
         "train_micro_batch_size_per_gpu": 1,
