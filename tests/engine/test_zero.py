@@ -64,14 +64,16 @@ each_case = pytest.mark.parametrize("name", CASES)
 
 
 @pytest.fixture(scope="module")
-def measured(fork_world, encoder_dir, tmp_path_factory):
+def measured(fork, encoder_dir, tmp_path_factory):
     """Name of a case -> what each rank of its world measured."""
     pytest.importorskip("deepspeed")
+    worlds = [(4, TWO_GROUPS), (2, ONE_GROUP)]
+    output = tmp_path_factory.mktemp("zero")
+    process = fork([str(encoder_dir), json.dumps(worlds), str(output)], WORKER)
+    assert process.wait() == 0, process.err[-3000:]
     found = {}
-    for world, cases in ((4, TWO_GROUPS), (2, ONE_GROUP)):
-        output = tmp_path_factory.mktemp("zero")
-        fork_world([str(encoder_dir), "2", json.dumps(cases), str(output)], world, str(WORKER))
-        ranks = [json.loads((output / f"{rank}.json").read_text()) for rank in range(world)]
+    for world, cases in worlds:
+        ranks = [json.loads((output / f"{world}-{i}.json").read_text()) for i in range(world)]
         found |= {case["name"]: [rank[case["name"]] for rank in ranks] for case in cases}
     return found
 

@@ -1,13 +1,18 @@
-"""Slots under ZeRO beside the same slots on an arena in one process; one rank of a world over gloo.
+"""Slots under ZeRO beside the same slots on an arena in one process, in worlds of ranks over gloo.
 
-zero_steps.py ENCODER RANKS_PER_TLP CASES OUTPUT
-    CASES   JSON list of {"name": ..., "zero": {...}}, with mixed_precision and idle_heads or not
-    OUTPUT  folder; every rank writes RANK.json there: name of the case -> what it measured
+zero_steps.py ENCODER WORLDS OUTPUT
+    WORLDS  JSON list of [number of ranks, cases]; two ranks per TLP, and cases as
+            {"name": ..., "zero": {...}}, with mixed_precision and idle_heads or not
+    OUTPUT  folder; every rank writes WORLD-RANK.json there: name of the case -> what it measured
+
+The ranks are forks of this process, for DeepSpeed takes long to import.
 """
 
+import importlib
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 
 import torch
@@ -26,7 +31,7 @@ from metatlp.tasks.task import model_inputs
 
 TASK_CODES = ("pos", "nli", "pa")
 # Task and number of steps of each slot, per TLP group: unlike in order and in number.
-SLOTS = [[("pos", 3), ("nli", 2), ("pos", 1)], [("pa", 2), ("pos", 1), ("nli", 3), ("pa", 1)]]
+SLOTS = [[("pos", 2), ("nli", 2), ("pos", 1)], [("pa", 2), ("pos", 1), ("nli", 1), ("pa", 2)]]
 ROWS, LENGTH, PARTS = 7, 12, 2  # PARTS of a batch per rank
 LR = 1e-3
 
@@ -216,18 +221,40 @@ def run(encoder, mesh, case):
     return found | {"failure": parameters.failure}
 
 
-def main(encoder, ranks_per_tlp, cases, output):
+def rank_of_a_world(rank, world, encoder, cases, output):
+    """In a fork; never returns."""
+    code = 1
+    try:
+        os.environ.update(LOCAL_RANK=str(rank), RANK=str(rank), WORLD_SIZE=str(world))
+        meeting = f"file://{Path(output, f'{world}-meeting').resolve()}"
+        dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
+        mesh = build_mesh(rank, world, 2)
+        found = {case["name"]: run(encoder, mesh, case) for case in cases}
+        Path(output, f"{world}-{rank}.json").write_text(json.dumps(found))
+        dist.barrier()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def main(encoder, worlds, output):
     torch.set_num_threads(1)
     deepspeed_internals.before_process_group()
-    dist.init_process_group("gloo")
-    rank, world = dist.get_rank(), dist.get_world_size()
-    mesh = build_mesh(rank, world, int(ranks_per_tlp))
-    found = {case["name"]: run(encoder, mesh, case) for case in json.loads(cases)}
-    Path(output, f"{rank}.json").write_text(json.dumps(found))
-    dist.barrier()
-    dist.destroy_process_group()
+    for name in ("zero.stage3", "zero.stage_1_and_2", "zero.muon.muon_optimizer"):
+        importlib.import_module(f"deepspeed.runtime.{name}")
+    for world, cases in json.loads(worlds):
+        ranks = []
+        for rank in range(world):
+            ranks.append(os.fork())
+            if not ranks[-1]:
+                rank_of_a_world(rank, world, encoder, cases, output)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(rank, 0)[1]) for rank in ranks]
+        assert not any(codes), codes
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("LOCAL_RANK", "0")
     main(*sys.argv[1:])
