@@ -81,8 +81,8 @@ def measured(fork, encoder_dir, tmp_path_factory):
 @each_case
 def test_the_slots_end_where_those_on_an_arena_do(name, measured):
     """Parameters and moments, with dropout, parts of unlike sizes, and a clip that fires."""
-    # In bfloat16 the gradients differ by a hundredth. AdamW turns small ones into full steps, and so
-    # amplifies what differs, be it in the last bits: 4e-6 was measured of how far parameters moved.
+    # In bfloat16 the gradients differ by a hundredth. AdamW turns small ones into full steps, and
+    # so amplifies what differs, be it the last bits: 4e-6 of the way that the parameters moved.
     bf16 = "mixed_precision" in CASES[name]
     for rank in measured[name]:
         assert rank["start"] == 0.0 and rank["failure"] is None

@@ -113,10 +113,6 @@ class Stage12:
     """The optimizer of stages 1 and 2: each parameter group is one flat vector, cut in R."""
 
     def __init__(self, engine: Any):
-        """
-        Raises:
-            InputError: a name is missing.
-        """
         self._optimizer = engine.optimizer
         _need(self._optimizer, _STAGE_1_2)
 
@@ -160,10 +156,6 @@ class Stage3:
     """The optimizer of stage 3: every parameter is cut in R, and lives nowhere as a whole."""
 
     def __init__(self, engine: Any):
-        """
-        Raises:
-            InputError: a name is missing.
-        """
         self._optimizer = engine.optimizer
         _need(self._optimizer, _STAGE_3)
 
@@ -183,7 +175,7 @@ class Stage3:
             yield Master(tensor, inner.sub_group_to_group_id[j], held)
 
     def relink(self) -> None:
-        """After the masters' data were put elsewhere: nothing refers to them here."""
+        """As in Stage12; nothing refers to the masters here."""
 
     def clear_gradients(self) -> None:
         """Forget the gradients of parameters that the coming backward passes do not reach.
@@ -220,8 +212,7 @@ def opened(engine: Any) -> Stage12 | Stage3:
     Raises:
         InputError: it lacks a name that is needed.
     """
-    stage = engine.zero_optimization_stage()
-    return Stage3(engine) if stage == 3 else Stage12(engine)
+    return Stage3(engine) if engine.zero_optimization_stage() == 3 else Stage12(engine)
 
 
 def _imported(name: str) -> Any:

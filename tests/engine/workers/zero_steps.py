@@ -109,21 +109,15 @@ def distance(found, expected, but=()):
 def logits(model):
     model.eval()
     with torch.no_grad():
-        return {
-            task: torch.cat(
-                [t.flatten() for t in model(task, model_inputs(batch(task, 99))).values()]
-            )
-            for task in TASK_CODES
-        }
+        return {task: model(task, model_inputs(batch(task, 99))).logits for task in TASK_CODES}
 
 
 def train(parameters, oracle, numbers):
     """These slots on both; whether each step was clipped."""
     mesh, clips = parameters.mesh, []
     total = PARTS * mesh.ranks_per_tlp
-    slots = SLOTS[mesh.group % len(SLOTS)]
     for i in numbers:
-        task, steps = slots[i]
+        task, steps = SLOTS[mesh.group][i]
         for j in range(steps):
             parts, seed = parts_of(task, 10 * i + j, total), seeds(10 * i + j)
             parameters.gradient(task, parts[mesh.member :: mesh.ranks_per_tlp], seed)
@@ -150,8 +144,7 @@ def gradient_error(parameters, oracle, task):
     parts = parts_of(task, 60, PARTS * mesh.ranks_per_tlp)
     row = torch.zeros_like(parameters.live)
     parameters.model.train()
-    own = parts[mesh.member :: mesh.ranks_per_tlp]
-    parameters.add_gradient(row, task, own, seeds(77))
+    parameters.add_gradient(row, task, parts[mesh.member :: mesh.ranks_per_tlp], seeds(77))
     oracle.model.train()
     oracle.gradient(task, parts, seeds(77))
     return distance(whole(parameters, row), oracle.arena.views(oracle.arena.grad))
@@ -198,7 +191,7 @@ def run(encoder, mesh, case):
     theta_0 = oracle.arena.views(oracle.arena.live.clone())
     found = {"start": distance(whole(parameters, parameters.live), theta_0)}
     start, before = parameters.live.clone(), logits(parameters.model)
-    slots = SLOTS[mesh.group % len(SLOTS)]
+    slots = SLOTS[mesh.group]
     # Of a task that is not trained next: it must leave no trace in the steps that follow.
     found["gradient"] = gradient_error(parameters, oracle, "nli")
     clips = train(parameters, oracle, [0])
