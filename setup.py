@@ -19,6 +19,7 @@ setup(
         "metatlp.data.demo",
         "metatlp.engine",
         "metatlp.engine.arguments",
+        "metatlp.engine.parameters",
         "metatlp.engine.scoring",
         "metatlp.engine.supervised",
         "metatlp.export",
@@ -43,7 +44,9 @@ setup(
         "huggingface_hub>=1.0",
     ],
     extras_require={
+        "deepspeed": ["deepspeed>=0.19.8,<0.20"],
         "test": [
+            "deepspeed>=0.19.8,<0.20",
             "pytest>=8",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.7",

@@ -24,6 +24,10 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 # One thread everywhere: results are bitwise equal only for one number of threads.
 torch.set_num_threads(1)
 os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
+if not torch.cuda.is_available():
+    # Where DeepSpeed is installed, transformers imports it to save a model; it would then say on
+    # standard output that it found no GPU.
+    os.environ["DS_ACCELERATOR"] = "cpu"
 
 ROOT = Path(__file__).resolve().parents[2]
 
