@@ -7,12 +7,16 @@ groups; knows no model and no slot. T: groups; R: ranks per TLP.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+# How long a rank waits for another in a collective. PyTorch's own limits (10 minutes with NCCL, 30
+# with gloo) are for gradients; here ranks wait for the slowest evaluation, encoding or save.
+TIMEOUT = timedelta(hours=6)
 _PIECE = 2**24  # elements that go to the collectives' device at once
 
 
@@ -85,11 +89,11 @@ def build_mesh(rank: int, world: int, ranks_per_tlp: int, device: torch.device) 
     # Every rank makes all of the groups, in one order: torch asks for it.
     if ranks_per_tlp > 1:
         for g in range(groups):
-            made = dist.new_group([g * ranks_per_tlp + i for i in range(ranks_per_tlp)])
+            made = dist.new_group([g * ranks_per_tlp + i for i in range(ranks_per_tlp)], TIMEOUT)
             within = made if g == group else within
     if groups > 1:
         for i in range(ranks_per_tlp):
-            made = dist.new_group([g * ranks_per_tlp + i for g in range(groups)])
+            made = dist.new_group([g * ranks_per_tlp + i for g in range(groups)], TIMEOUT)
             across = made if i == member else across
     return Mesh(groups, ranks_per_tlp, group, member, device, within, across)
 

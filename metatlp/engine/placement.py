@@ -9,13 +9,14 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, gather_object
 
+from metatlp.engine.mesh import TIMEOUT
+from metatlp.engine.parameters import deepspeed_internals
 from metatlp.engine.sharding import Sharding, sharding_of
 from metatlp.errors import InputError
 from metatlp.kernels import implementation
@@ -23,9 +24,6 @@ from metatlp.kernels import implementation
 # What started a process says how many there are; the first of these that is set counts.
 _SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 _ADDRESS = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-# How long a rank waits for another in a collective. PyTorch's own limits (10 minutes with NCCL, 30
-# with gloo) are for gradients; here ranks wait for the slowest evaluation, encoding or save.
-TIMEOUT = timedelta(hours=6)
 
 
 class AgreedError(InputError):
@@ -119,6 +117,8 @@ def start(report_to: str, project_dir: str) -> Placement:
     # Accelerate is to start the processes only: the parameters are cut here (engine/parameters).
     for name in ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP"):
         os.environ.pop(name, None)
+    if sharding.kind == "deepspeed":
+        deepspeed_internals.before_process_group()
     if cuda:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from metatlp.engine.inner import InnerConfig
+from metatlp.engine.adamw import InnerConfig
 from metatlp.engine.mesh import Mesh
 from metatlp.engine.parameters import deepspeed_internals
 from metatlp.engine.parameters.zero_build import build_zero

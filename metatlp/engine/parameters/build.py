@@ -26,6 +26,15 @@ def build_parameters(
         num_parts: in which every batch is cut; a multiple of the ranks per TLP.
         exact: sum parts' gradients in 64-bit fixed point, where the placement can.
     """
+    kind, precision = placement.sharding.kind, placement.accelerator.mixed_precision
+    if kind == "deepspeed":
+        # Here, for it imports DeepSpeed.
+        from metatlp.engine.parameters.zero_build import build_zero
+
+        given, own = placement.sharding.deepspeed, num_parts // mesh.ranks_per_tlp
+        return build_zero(model, mesh, config, given, mixed_precision=precision, num_parts=own)
+    if kind == "fsdp":
+        raise NotImplementedError
     arena = Arena(model.to(placement.device).named_uses())
     autocast = placement.accelerator.autocast
     return ReplicatedParameters(model, arena, config, autocast, mesh, num_parts, exact)

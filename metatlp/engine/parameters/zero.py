@@ -16,8 +16,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
-from metatlp.data.schedule import Part
-from metatlp.engine.inner import InnerConfig, InnerState
+from metatlp.data.parts import Part
+from metatlp.engine.adamw import InnerConfig, InnerState
 from metatlp.engine.mesh import Mesh
 from metatlp.engine.parameters.deepspeed_internals import Master, Stage3, Stage12
 from metatlp.engine.parameters.pieces import Piece, Pieces
@@ -121,19 +121,16 @@ class ZeroParameters:
         # With stages 1 and 2 every rank has all working weights.
         self.lockstep = isinstance(internals, Stage3) and mesh.ranks_per_tlp > 1
         self.failure: str | None = None
-        self._internals, self._optimizer, self._config = internals, optimizer, config
+        self.config = config
+        self._internals, self._optimizer = internals, optimizer
         self._own = {piece.name: piece for piece in pieces.own}
 
     def stepped(self, task: str) -> list[Segment]:
-        """The segments that a step on `task` moves."""
-        if self._config.idle_heads == "momentum":
-            return list(self.segments)
-        return [segment for segment in self.segments if task in segment.tasks]
+        return self.config.stepped(task, self.segments)
 
     def gradient(
         self, task: str, parts: Sequence[Part], seed: Callable[[int], int]
     ) -> list[Tensor]:
-        """See the protocol."""
         assert parts, "the other ranks would wait for this one"
         self._internals.clear_gradients()
         self.model.train()
@@ -148,8 +145,12 @@ class ZeroParameters:
             losses.append(loss.detach())
         return losses
 
+    def finite(self, task: str) -> bool:
+        """Not known before the step, which leaves the parameters alone if it is not, and says so in
+        `failure`."""
+        return True
+
     def step(self, task: str, lr: float) -> Tensor:
-        """See the protocol."""
         numbers = [self.segments.index(segment) for segment in self.stepped(task)]
         self._optimizer.lr, self._optimizer.stepped = lr, set(numbers)
         self.engine.step()
@@ -159,18 +160,16 @@ class ZeroParameters:
             self.failure = self.failure or f"a gradient on {task} is not finite"
         elif self.engine.was_step_applied():
             self.state.steps[numbers] += 1
-        clip = self._config.grad_clip
+        clip = self.config.grad_clip
         clipped = bool(clip) and (norm + 1e-6) / clip > 1.0
         return torch.tensor(float(clipped), device=self.engine.device)
 
     def publish(self) -> None:
-        """See the protocol. The ranks of the TLP group take part."""
         self._internals.publish()
 
     def add_gradient(
         self, row: Tensor, task: str, parts: Sequence[Part], seed: Callable[[int], int]
     ) -> None:
-        """See the protocol. The ranks of the TLP group take part."""
         used = {name: p for name, (p, tasks) in self.model.named_uses().items() if task in tasks}
         for part in parts:
             torch.manual_seed(seed(part.index))

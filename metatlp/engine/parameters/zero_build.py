@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from metatlp.engine.inner import InnerConfig, InnerState
+from metatlp.engine.adamw import InnerConfig, InnerState
 from metatlp.engine.mesh import Mesh
 from metatlp.engine.parameters import deepspeed_internals
 from metatlp.engine.parameters.deepspeed_internals import Master
@@ -102,11 +102,7 @@ def build_zero(
     spans, length = _spans(masters)
     live = _moved(masters, spans, length)
     internals.relink()
-    state = InnerState(
-        torch.zeros(length, device=live.device),
-        torch.zeros(length, device=live.device),
-        torch.zeros(len(groups), device=live.device),
-    )
+    state = InnerState.zeros(live, len(groups))
     optimizer.keep_state_in(state, masters, spans)
     own = _pieces(masters, spans, {p: name for name, (p, _) in uses.items()}, shapes)
     for piece in own:

@@ -86,6 +86,9 @@ class DataParallel:
         if not self.parameters.finite(task):
             raise _diverged(update)
         clipped = self.parameters.step(task, lr)
+        # Some placements know it only now; the norm is that of all ranks.
+        if self.parameters.failure is not None:
+            raise _diverged(update)
         report = UpdateReport(
             parts=[part.index for part in parts],
             weighted=losses,

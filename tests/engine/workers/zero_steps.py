@@ -13,16 +13,18 @@ import json
 import os
 import sys
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
-from metatlp.data.schedule import Part
+from metatlp.data.parts import Part
+from metatlp.engine.adamw import InnerConfig
 from metatlp.engine.build import head_specs
-from metatlp.engine.inner import InnerConfig, InnerLoop, InnerState
 from metatlp.engine.mesh import build_mesh
 from metatlp.engine.parameters import deepspeed_internals
+from metatlp.engine.parameters.replicated import ReplicatedParameters
 from metatlp.engine.parameters.zero_build import build_zero
 from metatlp.model.arena import Arena
 from metatlp.model.multitask import build_model
@@ -69,8 +71,8 @@ class Oracle:
 
     def __init__(self, model, config):
         self.model, self.arena = model, Arena(model.named_uses())
-        self.state = InnerState.zeros(self.arena)
-        self.loop = InnerLoop(model, self.arena, self.state, config, 0, torch.no_grad)
+        self.parameters = ReplicatedParameters(model, self.arena, config, nullcontext)
+        self.state = self.parameters.state
 
     def gradient(self, task, parts, seed):
         self.arena.grad.zero_()
@@ -82,8 +84,9 @@ class Oracle:
     def step(self, task, parts, seed):
         self.model.train()
         self.gradient(task, parts, seed)
-        segments = self.loop.stepped(task)
-        self.loop.step(segments, LR, self.loop.shrink(segments))
+        norm = self.parameters.norm(task)
+        shrink = self.parameters.config.shrink(norm)
+        self.parameters.step_segments(self.parameters.stepped(task), LR, shrink)
 
 
 def whole(parameters, flat):
@@ -214,7 +217,7 @@ def rank_of_a_world(rank, world, encoder, cases, output):
         os.environ.update(LOCAL_RANK=str(rank), RANK=str(rank), WORLD_SIZE=str(world))
         meeting = f"file://{Path(output, f'{world}-meeting').resolve()}"
         dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
-        mesh = build_mesh(rank, world, 2)
+        mesh = build_mesh(rank, world, 2, torch.device("cpu"))
         found = {case["name"]: run(encoder, mesh, case) for case in cases}
         Path(output, f"{world}-{rank}.json").write_text(json.dumps(found))
         dist.barrier()
