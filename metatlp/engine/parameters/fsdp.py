@@ -9,21 +9,21 @@ Public calls of FSDP2 only. R: ranks per TLP; P_r: elements of this rank's vecto
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
-from torch.optim.adamw import adamw
 
-from metatlp.data.schedule import Part
-from metatlp.engine.inner import InnerConfig, InnerState
-from metatlp.engine.mesh import Mesh, total_norm
+from metatlp.data.parts import Part
+from metatlp.engine.adamw import InnerConfig, InnerState, adamw_step
+from metatlp.engine.mesh import Mesh
 from metatlp.engine.parameters.fsdp_units import shard
-from metatlp.engine.parameters.rows import Layout, lay_out, views
+from metatlp.engine.parameters.passes import backward
+from metatlp.engine.parameters.pieces import Piece
+from metatlp.engine.parameters.rows import Layout, lay_out
 from metatlp.model.arena import Segment
 from metatlp.model.multitask import MultiTaskModel
-from metatlp.tasks import TASKS
-from metatlp.tasks.task import model_inputs
 
 
 class FsdpParameters:
@@ -44,18 +44,17 @@ class FsdpParameters:
         self._sharded = [uses[piece.name][0] for piece in layout.pieces.own]
         self.live = self._masters(layout)
         self.grad = torch.zeros_like(self.live)
-        steps = torch.zeros(len(self.segments), device=self.live.device)
-        self.state = InnerState(torch.zeros_like(self.live), torch.zeros_like(self.live), steps)
+        self.state = InnerState.zeros(self.live, len(self.segments))
         self.failure: str | None = None
+        self._norm: Tensor | None = None
 
     def stepped(self, task: str) -> list[Segment]:
-        if self.config.idle_heads == "momentum":
-            return list(self.segments)
-        return [segment for segment in self.segments if task in segment.tasks]
+        return self.config.stepped(task, self.segments)
 
     def gradient(
         self, task: str, parts: Sequence[Part], seed: Callable[[int], int]
     ) -> list[Tensor]:
+        self._norm = None
         self.model.train()
         losses = self._passes(task, parts, seed)
         self.grad.zero_()
@@ -63,28 +62,32 @@ class FsdpParameters:
         return losses
 
     def norm(self, task: str) -> Tensor:
-        """() 2-norm of the gradient over the TLP group's shards, all of whose ranks take part."""
-        spans = [segment.span for segment in self.stepped(task)]
-        norms = torch.stack([torch.linalg.vector_norm(self.grad[span]) for span in spans])
-        return total_norm(self.mesh, norms.double().square().sum()).float()
+        """() 2-norm of the gradient of the segments that a step on `task` moves.
+
+        The first time after `gradient` all ranks of the TLP group take part.
+        """
+        if self._norm is None:
+            spans = [segment.span for segment in self.stepped(task)]
+            norms = torch.stack([torch.linalg.vector_norm(self.grad[span]) for span in spans])
+            squares = self.mesh.sum_within(norms.double().square().sum())
+            self._norm = squares.sqrt().float()
+        return self._norm
 
     def finite(self, task: str) -> bool:
-        """Whether the gradient is finite. The host waits for it."""
         return bool(self.norm(task).isfinite())
 
     def step(self, task: str, lr: float) -> Tensor:
-        clip, shrink = self.config.grad_clip, None
-        if clip:
-            # As torch.nn.utils.clip_grad_norm_, without a branch that would make the host wait.
-            shrink = ((self.norm(task) + 1e-6) / clip).clamp(min=1.0)
-        self._adamw(self.stepped(task), lr, shrink)
+        shrink = self.config.shrink(self.norm(task)) if self.config.grad_clip else None
+        segments, index = self.stepped(task), self.segments.index
+        indices = [index(segment) for segment in segments]
+        adamw_step(self.live, self.grad, self.state, segments, indices, self.config, lr, shrink)
         self.publish()
         clipped = torch.zeros((), device=self.live.device)
         return clipped if shrink is None else (shrink > 1.0).float()
 
     def publish(self) -> None:
         with torch.no_grad():
-            torch._foreach_copy_(self._shards(), views(self.live, self.pieces.own))
+            torch._foreach_copy_(self._shards(), _spans(self.live, self.pieces.own))
 
     def add_gradient(
         self, row: Tensor, task: str, parts: Sequence[Part], seed: Callable[[int], int]
@@ -98,7 +101,7 @@ class FsdpParameters:
         for rows, piece in zip(shards, layout.pieces.own, strict=True):
             assert rows.dtype == torch.float32 and len(rows) == piece.end - piece.begin
         live = torch.zeros(layout.length, dtype=torch.float32, device=shards[0].device)
-        torch._foreach_copy_(views(live, layout.pieces.own), shards)
+        torch._foreach_copy_(_spans(live, layout.pieces.own), shards)
         return live
 
     def _shards(self) -> list[Tensor]:
@@ -117,45 +120,19 @@ class FsdpParameters:
         losses = []
         for part in parts:
             torch.manual_seed(seed(part.index))
-            outputs = self.model(task, model_inputs(part.tensors))
-            loss = part.weight * TASKS[task].loss(outputs, part.tensors)
-            # Also if its weight is 0, for the other ranks wait for this one.
-            loss.backward()
-            losses.append(loss.detach())
+            # One of weight 0 too: its gradient is zero, but the other ranks wait for the pass.
+            loss = backward(self.model, task, part.tensors, nullcontext, part.weight)
+            losses.append(part.weight * loss)
         return losses
 
     def _take_gradients(self, into: Tensor) -> None:
-        """Move FSDP2's gradients to (P_r,) `into`, added; a head that was not used has none."""
-        found = [
-            (into[piece.span], _flat(parameter.grad))
-            for piece, parameter in zip(self.pieces.own, self._sharded, strict=True)
-            if parameter.grad is not None
-        ]
-        spans, grads = map(list, zip(*found, strict=True))
-        torch._foreach_add_(spans, grads)
-        for parameter in self._sharded:
+        """Move FSDP2's gradients to (P_r,) `into`, added; heads that were not used have none."""
+        pairs = zip(self.pieces.own, self._sharded, strict=True)
+        used = [(piece, parameter) for piece, parameter in pairs if parameter.grad is not None]
+        found = [_flat(parameter.grad) for _, parameter in used]
+        torch._foreach_add_(_spans(into, [piece for piece, _ in used]), found)
+        for _, parameter in used:
             parameter.grad = None
-
-    def _adamw(self, segments: Sequence[Segment], lr: float, shrink: Tensor | None) -> None:
-        """AdamW on the gradient divided by `shrink`, which costs no pass of its own."""
-        spans = [segment.span for segment in segments]
-        adamw(
-            [self.live[span] for span in spans],
-            [self.grad[span] for span in spans],
-            [self.state.exp_avg[span] for span in spans],
-            [self.state.exp_avg_sq[span] for span in spans],
-            [],
-            [self.state.steps[self.segments.index(segment)] for segment in segments],
-            fused=True,
-            grad_scale=shrink,
-            amsgrad=False,
-            maximize=False,
-            lr=lr,
-            beta1=self.config.beta1,
-            beta2=self.config.beta2,
-            eps=self.config.eps,
-            weight_decay=self.config.weight_decay,
-        )
 
 
 def build_fsdp(
@@ -173,6 +150,11 @@ def build_fsdp(
     """
     shard(model, mesh, mixed_precision, device)
     return FsdpParameters(model, mesh, config)
+
+
+def _spans(flat: Tensor, pieces: Sequence[Piece]) -> list[Tensor]:
+    """Views of a (P_r,) vector, one per piece."""
+    return [flat[piece.span] for piece in pieces]
 
 
 def _flat(tensor: Tensor | None) -> Tensor:

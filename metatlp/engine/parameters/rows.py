@@ -6,7 +6,7 @@ R: ranks per TLP; P_r: elements of this rank's vectors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -64,8 +64,3 @@ def _piece(name: str, shape: torch.Size, ranks: int, member: int, offset: int) -
     first, last = rows_of(shape[0], ranks, member)
     row = shape[1:].numel()
     return Piece(name, shape, first * row, last * row, offset)
-
-
-def views(flat: torch.Tensor, pieces: Sequence[Piece]) -> list[torch.Tensor]:
-    """Of a (P_r,) vector, the elements of each piece."""
-    return [flat[piece.span] for piece in pieces]
