@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from metatlp.engine.adamw import InnerConfig
 from metatlp.engine.mesh import Mesh
+from metatlp.engine.parameters.fsdp import build_fsdp
 from metatlp.engine.parameters.protocol import Parameters
 from metatlp.engine.parameters.replicated import ReplicatedParameters
 from metatlp.engine.placement import Placement
@@ -34,7 +35,7 @@ def build_parameters(
         given, own = placement.sharding.deepspeed, num_parts // mesh.ranks_per_tlp
         return build_zero(model, mesh, config, given, mixed_precision=precision, num_parts=own)
     if kind == "fsdp":
-        raise NotImplementedError
+        return build_fsdp(model, mesh, config, precision, placement.device)
     arena = Arena(model.to(placement.device).named_uses())
     autocast = placement.accelerator.autocast
     return ReplicatedParameters(model, arena, config, autocast, mesh, num_parts, exact)
