@@ -180,16 +180,19 @@ def check_slots(world):
 
 
 def check_back(world, precision):
-    """Logits after training, an evaluation in between, and going back to the start."""
+    """Logits back at the start, after training and evaluations in between and just before."""
     side = world.sharded(precision)
     start = [vector.clone() for vector in side.vectors]
     before = side.logits("nli")
     side.step("nli", 5, 1)
-    moved = side.logits("nli")
+    moved = [side.logits("nli")]
     side.step("pos", 5, 2)
+    moved.append(side.logits("nli"))
     side.write(start)
     after = side.logits("nli")
-    return {"moved": not torch.equal(before, moved), "back": torch.equal(before, after)}
+    assert not torch.equal(*moved)
+    moves = [not torch.equal(before, each) for each in moved]
+    return {"moved": all(moves), "back": torch.equal(before, after)}
 
 
 def check_idle(world):
