@@ -293,7 +293,9 @@ def fork_world(fork):
     They find in their environment what torchrun puts there, and meet at a store that is held here.
     """
 
-    def run(arguments: list[str], world: int, script="train_meta.py", codes=(0,)) -> list[Fork]:
+    def run(
+        arguments: list[str], world: int, script="train_meta.py", codes=(0,), seconds=240.0
+    ) -> list[Fork]:
         store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         shared = {
             "WORLD_SIZE": str(world),
@@ -307,7 +309,7 @@ def fork_world(fork):
             for rank in range(world)
         ]
         for rank in ranks:
-            assert rank.wait() in codes, [each.err[-3000:] for each in ranks]
+            assert rank.wait(seconds) in codes, [each.err[-3000:] for each in ranks]
         return ranks
 
     return run
