@@ -273,6 +273,8 @@ def show_overview(
                 mesh,
                 meta.num_parts,
                 rewards.rewards(meta.sampler),
+                placement.sharding.placed,
+                2 if placement.accelerator.mixed_precision == "bf16" else 4,
             )
         ),
     ):

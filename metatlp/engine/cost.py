@@ -25,6 +25,8 @@ class Cost:
         config: says which vectors are averaged, and how.
         mesh: the TLP groups. num_parts: in which every batch is cut.
         rewards: what a sampler that learns has measured.
+        placed: `replicated`, `zero1`, `zero2`, `zero3` or `fsdp2`.
+        working: bytes of a working weight under DeepSpeed: 4, or 2 with bf16.
     """
 
     num_parameters: int
@@ -32,6 +34,13 @@ class Cost:
     mesh: Mesh = Mesh()
     num_parts: int = 1
     rewards: RewardConfig | None = None
+    placed: str = "replicated"
+    working: int = _FLOAT32
+
+    @property
+    def _cut(self) -> int:
+        """Over how many ranks the masters, the moments and what belongs to them are cut."""
+        return 1 if self.placed == "replicated" else self.mesh.ranks_per_tlp
 
     @property
     def num_averaged(self) -> int:
@@ -39,9 +48,10 @@ class Cost:
         return 3 if self.config.inner_state == "average" else 1
 
     def bytes_per_parameter(self) -> dict[str, float]:
-        """Part -> bytes for each parameter.
+        """Part -> bytes for each parameter of the whole model, on each rank.
 
-        parameters: live, gradient, start, and theta_0, from which the distance is measured.
+        parameters: live, gradient, start, and theta_0, from which the distance is measured; under
+            DeepSpeed and FSDP the working weights too.
         moments: exp_avg and exp_avg_sq, with their starts where they are averaged.
         totals: the sum of differences of every averaged vector, int64 under `exact`; of a share of
             1/R.
@@ -51,18 +61,33 @@ class Cost:
             for adam-delta two gradients, the moments and a step of an AdamW. Only while rewards are
             measured.
         """
-        total, shares = self._sum, self.mesh.ranks_per_tlp
+        total, shares, cut = self._sum, self.mesh.ranks_per_tlp, self._cut
+        summed = self.num_parts > 1 and self.placed == "replicated"
         wire = _WIDTH["bf16"] if self.config.reduce == "bf16" and self.mesh.groups > 1 else 0
         parts = {
-            "parameters": 4 * _FLOAT32,
-            "moments": (2 + self.num_averaged - 1) * _FLOAT32,
+            "parameters": self._parameters(),
+            "moments": (2 + self.num_averaged - 1) * _FLOAT32 / cut,
             "totals": total * self.num_averaged / shares,
-            "parts": total + _FLOAT32 if self.num_parts > 1 else 0,
+            "parts": total + _FLOAT32 if summed else 0,
             "momentum": _FLOAT32 / shares if self.config.momentum else 0,
             "wire": wire / shares,
-            "rewards": self._rewards(),
+            "rewards": self._rewards() / cut,
         }
         return {name: width for name, width in parts.items() if width}
+
+    def _parameters(self) -> float:
+        """Weights and gradients, masters, start and theta_0."""
+        masters = 3 * _FLOAT32 / self._cut
+        if self.placed == "fsdp2":
+            # FSDP2's own rows and our gradient, both float32.
+            return masters + 2 * _FLOAT32 / self._cut
+        weights = {
+            "replicated": _FLOAT32,  # the gradient; the weights are `live`
+            "zero1": 2 * self.working + _FLOAT32 / self._cut,
+            "zero2": self.working + _FLOAT32 / self._cut,
+            "zero3": (self.working + _FLOAT32) / self._cut,
+        }
+        return masters + weights[self.placed]
 
     def _rewards(self) -> int:
         if self.rewards is None:
@@ -101,7 +126,7 @@ class Cost:
     @property
     def communication_within(self) -> int:
         """Bytes that each rank puts into the all-reduces inside its TLP group for one slot: the
-        gradient of every inner step."""
-        if self.mesh.ranks_per_tlp == 1:
+        gradient of every inner step. 0 where DeepSpeed or FSDP moves gradients and weights."""
+        if self.mesh.ranks_per_tlp == 1 or self.placed != "replicated":
             return 0
         return self._sum * self.config.inner_steps * self.num_parameters

@@ -43,6 +43,13 @@ class Sharding:
     kind: str = "none"
     deepspeed: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def placed(self) -> str:
+        """`replicated`, `zero1`, `zero2`, `zero3` or `fsdp2`."""
+        if self.kind == "deepspeed":
+            return f"zero{self.deepspeed.get('zero_optimization', {}).get('stage')}"
+        return "fsdp2" if self.kind == "fsdp" else "replicated"
+
     def describe(self) -> str | None:
         """For the first line; None if nothing is cut."""
         if self.kind == "deepspeed":
