@@ -45,10 +45,10 @@ class Mesh:
         """Whether this rank speaks for its TLP group."""
         return self.member == 0
 
-    def describe(self) -> str:
-        """`2 TLP groups x 4 ranks`."""
-        groups = f"{self.groups} TLP group{'s' if self.groups > 1 else ''}"
-        return f"{groups} x {self.ranks_per_tlp} rank{'s' if self.ranks_per_tlp > 1 else ''}"
+    def describe(self, of_a_group: str) -> str:
+        """`2 TLP groups x 4 shards`. of_a_group: what a group is made of, `rank` or `shard`."""
+        counts = (self.groups, "TLP group"), (self.ranks_per_tlp, of_a_group)
+        return " x ".join(f"{n} {what}{'s' if n > 1 else ''}" for n, what in counts)
 
     def rank_of(self, member: int) -> int:
         """The rank of a member of this TLP group."""

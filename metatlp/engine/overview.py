@@ -42,10 +42,12 @@ def placement_lines(
         f"kernels {placement['kernels']}"
         + (f"; backend {placement['backend']}" if placement["backend"] else "")
     ]
+    if unused := placement.get("unused_gpus"):
+        lines.append(f"note: {_number(unused, 'GPU')} of this machine not used; --num_processes")
     if mesh is None or slots is None:
         return lines
     if world > 1:
-        lines.append(mesh.describe())
+        lines.append(mesh.describe("shard" if placement.get("sharding") else "rank"))
     if mesh.groups > slots:
         one = "processes" if mesh.ranks_per_tlp == 1 else "TLP groups"
         lines.append(

@@ -90,6 +90,7 @@ class Placement:
         gpu = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
         return {
             "processes": self.world,
+            "unused_gpus": self._unused_gpus(),
             "device": gpu or str(self.device),
             "backend": str(torch.distributed.get_backend()) if self.world > 1 else None,
             "sharding": self.sharding.describe(),
@@ -97,6 +98,12 @@ class Placement:
             "kernels": implementation(self.device),
             "threads_per_process": torch.get_num_threads(),
         }
+
+    def _unused_gpus(self) -> int:
+        """Of this machine."""
+        if self.device.type != "cuda":
+            return 0
+        return torch.cuda.device_count() - int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def start(report_to: str, project_dir: str) -> Placement:

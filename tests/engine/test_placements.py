@@ -7,11 +7,19 @@ placement saved, every other one takes up.
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 import torch
 
+from metatlp.data.parts import Part
 from metatlp.engine import checkpoint
+from metatlp.engine.adamw import InnerConfig
+from metatlp.engine.build import head_specs
+from metatlp.engine.parameters.replicated import ReplicatedParameters
+from metatlp.model.arena import Arena
+from metatlp.model.multitask import build_model
+from metatlp.tasks.task import model_inputs
 
 # Some forty runs, before the first of these tests.
 pytestmark = pytest.mark.timeout(900)
@@ -158,6 +166,29 @@ def test_every_placement_goes_on_with_what_another_saved(folder, writer, reader)
     whole, moved = saved(folder, "average-one"), saved(folder, f"average-{writer}-{reader}")
     for kind in KINDS["average"]:
         assert difference(whole, moved, kind) < 1e-5, kind
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_going_back_to_the_start_is_exact_where_all_is_replicated(encoder_dir, precision):
+    """Of ZeRO and FSDP2: test_zero.py and test_fsdp.py."""
+    model = build_model(str(encoder_dir), head_specs(["pos"]), seed=1, dropout=0.1)
+    autocast = partial(torch.autocast, "cpu", torch.bfloat16, enabled=precision == "bfloat16")
+    parameters = ReplicatedParameters(model, Arena(model.named_uses()), InnerConfig(), autocast)
+    ids = torch.randint(5, 40, (4, 9), generator=torch.Generator().manual_seed(0))
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids % 17}
+
+    def logits():
+        model.eval()
+        with torch.no_grad(), autocast():
+            return model("pos", model_inputs(batch)).logits
+
+    start, before = parameters.live.clone(), logits()
+    parameters.gradient("pos", [Part(0, 1.0, batch)], lambda part: part)
+    parameters.step("pos", 1e-2)
+    assert not torch.equal(logits(), before)
+    parameters.live.copy_(start)
+    parameters.publish()
+    assert torch.equal(logits(), before)
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
