@@ -66,6 +66,10 @@ RUNS = {
     ],
 }
 KINDS = {"average": ("theta", "exp_avg", "exp_avg_sq"), "reset": ("theta", "velocity")}
+# In theory a shift of all logits changes no loss of QA and no attention, so these have no gradient,
+# or none in one direction. A slot's fresh AdamW makes full steps of the noise, which in theta are
+# small beside the parameters, but not in what they moved by.
+NOISE = ("qa_outputs.bias", "layer.1.output.LayerNorm.bias", "key.bias")
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +115,7 @@ def difference(one, other, kind: str, but: tuple[str, ...] = ()) -> float:
     """RMS of the difference over RMS, of all parameters together but those ending so."""
     a, b = one.tensors[kind], other.tensors[kind]
     assert list(sorted(a)) == list(sorted(b))
-    names = [name for name in sorted(a) if not name.endswith(but)] if but else sorted(a)
+    names = [name for name in sorted(a) if not (but and name.endswith(but))]
     first, second = (torch.cat([t[n].flatten().double() for n in names]) for t in (a, b))
     return ((first - second).norm() / first.norm()).item()
 
@@ -121,7 +125,8 @@ def difference(one, other, kind: str, but: tuple[str, ...] = ()) -> float:
 def test_all_placements_come_to_what_one_process_does(folder, name, placement):
     one, other = saved(folder, f"{name}-one"), saved(folder, f"{name}-{placement}")
     for kind in KINDS[name]:
-        assert difference(one, other, kind) < 1e-5, kind
+        but = NOISE if kind == "velocity" else ()
+        assert difference(one, other, kind, but) < 1e-5, kind
     steps = [c.tensors.get("inner_steps", {}).get("steps") for c in (one, other)]
     assert (steps[0] is None) == (name == "reset")
     assert steps[0] is None or torch.equal(*steps)
