@@ -136,6 +136,28 @@ def write_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
+def deepspeed(stage: int) -> dict[str, str]:
+    return {
+        "ACCELERATE_USE_DEEPSPEED": "true",
+        "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(stage),
+        "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "none",
+        "ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE": "none",
+        "ACCELERATE_DEEPSPEED_ZERO3_INIT": "false",
+    }
+
+
+@pytest.fixture(scope="session")
+def launcher_sets() -> dict[str, dict[str, str]]:
+    """Placement of the parameters -> what accelerate launch sets for its YAML."""
+    pytest.importorskip("deepspeed")
+    fsdp = {"FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "true"}
+    return {
+        "replicated": {},
+        **{f"zero{stage}": deepspeed(stage) for stage in (1, 2, 3)},
+        "fsdp2": {"ACCELERATE_USE_FSDP": "true", **fsdp},
+    }
+
+
 @pytest.fixture(scope="session")
 def grid_dir(tmp_path_factory) -> Path:
     """A folder in XTREME's layout: ten TLPs, five tasks."""

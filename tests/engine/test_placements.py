@@ -27,26 +27,7 @@ pytestmark = pytest.mark.timeout(900)
 STEPS, SAVED = 4, 2
 
 
-def deepspeed(stage: int, **more: str) -> dict[str, str]:
-    """What accelerate launch sets for the YAMLs in accelerate_configs/."""
-    return {
-        "ACCELERATE_USE_DEEPSPEED": "true",
-        "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(stage),
-        "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "none",
-        "ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE": "none",
-        "ACCELERATE_DEEPSPEED_ZERO3_INIT": "false",
-        **more,
-    }
-
-
-FSDP2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "true"}
-PLACEMENTS = {
-    "replicated": {},
-    "zero1": deepspeed(1),
-    "zero2": deepspeed(2),
-    "zero3": deepspeed(3),
-    "fsdp2": FSDP2,
-}
+PLACEMENTS = ("replicated", "zero1", "zero2", "zero3", "fsdp2")
 # At the paper's rate: at a higher one AdamW makes full steps of the noise of gradients that are
 # zero in theory (an attention key's bias).
 SHARED = [
@@ -73,9 +54,8 @@ NOISE = ("qa_outputs.bias", "layer.1.output.LayerNorm.bias", "key.bias")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, fork_world, grid_flags):
+def folder(tmp_path_factory, fork_world, grid_flags, launcher_sets):
     """Of all runs: RUN-PLACEMENT, and those that others went on with, average-WRITER-READER."""
-    pytest.importorskip("deepspeed")
     folder = tmp_path_factory.mktemp("placements")
 
     def run(name: str, output: str, *more: str) -> list[str]:
@@ -90,13 +70,13 @@ def folder(tmp_path_factory, fork_world, grid_flags):
     start([run(name, f"{name}-one") for name in RUNS], 1)
     two = ("--ranks-per-tlp", "2")
     runs = [
-        {"environment": PLACEMENTS[p], "arguments": run(name, f"{name}-{p}", *two)}
+        {"environment": launcher_sets[p], "arguments": run(name, f"{name}-{p}", *two)}
         for name in RUNS
         for p in PLACEMENTS
     ]
     start(runs, 4)
     runs = []
-    for reader, environment in PLACEMENTS.items():
+    for reader, environment in launcher_sets.items():
         for writer in ["one", *PLACEMENTS]:
             if writer != reader:
                 there = folder / f"average-{writer}" / "checkpoints" / f"step_{SAVED:06d}"

@@ -1,7 +1,8 @@
-"""Run train_meta.main several times in this process (or in each rank of a world).
+"""Run a script's main several times in this process (or in each rank of a world).
 
-several_runs.py FILE    FILE holds a JSON list of runs: an argument list, or {"arguments": [...],
-                        "environment": {...}} with what accelerate launch would have set
+several_runs.py FILE    FILE holds a JSON list of runs: an argument list of train_meta.py, or
+                        {"arguments": [...], "environment": {...}, "script": NAME} with what
+                        accelerate launch would have set
 """
 
 import json
@@ -12,14 +13,18 @@ from pathlib import Path
 
 import torch
 
-main = runpy.run_path(str(Path(__file__).resolve().parents[3] / "train_meta.py"))["main"]
+ROOT = Path(__file__).resolve().parents[3]
 
+mains = {}
 for run in json.loads(Path(sys.argv[1]).read_text()):
     if isinstance(run, list):
-        run = {"arguments": run, "environment": {}}
+        run = {"arguments": run}
+    script = run.get("script", "train_meta.py")
+    if script not in mains:
+        mains[script] = runpy.run_path(str(ROOT / script))["main"]
     before = dict(os.environ)
-    os.environ.update(run["environment"])
-    assert main(run["arguments"]) == 0
+    os.environ.update(run.get("environment", {}))
+    assert mains[script](run["arguments"]) == 0
     os.environ.clear()
     os.environ.update(before)
 if torch.distributed.is_initialized():
