@@ -269,3 +269,28 @@ def test_memory_and_traffic_of_rewards(reward, batches, reduce, held, sent):
     assert cost.reward_communication == 100 * sent
     assert Cost(100, AveragingConfig(), rewards=config).reward_communication == 0
     assert "rewards" not in Cost(100, AveragingConfig(), Mesh(2)).bytes_per_parameter()
+
+
+# Four ranks per TLP, bfloat16 weights. Masters, start and theta_0 are 12 / 4, AdamW's state with its
+# starts 16 / 4, three totals 12 / 4; the weights and the gradient 2 + 2 + 4/4 (ZeRO 1), 2 + 4/4,
+# (2 + 4) / 4; FSDP2 has float32 rows and a float32 gradient, 8 / 4.
+@pytest.mark.parametrize(
+    ("placed", "parameters", "moments"),
+    [("replicated", 16, 16), ("zero1", 8, 4), ("zero2", 6, 4), ("zero3", 4.5, 4), ("fsdp2", 5, 4)],
+)
+def test_memory_of_placements(placed, parameters, moments):
+    cost = Cost(1000, AveragingConfig(), Mesh(2, 4), 4, placed=placed, working=2)
+    summed = {"parts": 8} if placed == "replicated" else {}
+    expected = {"parameters": parameters, "moments": moments, "totals": 3} | summed
+    assert cost.bytes_per_parameter() == expected
+    # Across two groups, a quarter of three vectors of four bytes.
+    assert cost.communication == 3000
+
+
+def test_unused_gpus_are_told():
+    said = {"processes": 1, "device": "H200", "mixed_precision": "no", "kernels": "K"}
+    said |= {"threads_per_process": 1, "backend": None, "sharding": "FSDP2", "unused_gpus": 7}
+    assert placement_lines(said) == [
+        "1 process on H200 with 1 thread; FSDP2; mixed precision no; kernels K",
+        "note: 7 GPUs of this machine not used; --num_processes",
+    ]
