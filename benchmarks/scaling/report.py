@@ -122,13 +122,18 @@ def enough_table(simulation: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def costs_table(costs: Mapping[str, Any]) -> list[str]:
-    """Seconds per token say how good a measure of cost the tokens are."""
+    """Time per token says how good a measure of cost the tokens are."""
     rows = []
     for name, seconds in costs["seconds"].items():
         tokens, share = costs["tokens"][name], costs["probabilities"][name]
         cells = [f"{1000 * seconds:.1f}", f"{tokens:,.0f}", f"{1e6 * seconds / tokens:.1f}"]
         rows.append([name, *cells, f"{share:.3f}"])
-    return table(["TLP", "ms", "expected tokens", "us per token", "probability"], rows)
+    rest, put_in = 1000 * costs["rest"], costs["payload"] / MB
+    return [
+        *table(["TLP", "ms", "expected tokens", "us per token", "probability"], rows),
+        "",
+        f"- a meta step adds {rest:.1f} ms to its slots; {put_in:,.1f} MB go into all-reduces",
+    ]
 
 
 def _names(name: str) -> list[str]:
