@@ -18,10 +18,12 @@ test:
 test-gpu:
 	pytest -m gpu -n 0
 
-# Some fifteen minutes on two cores, most of them in the three runs of demo_scores.py. The operations
-# on a vector that any machine holds; benchmarks/README.md has the run at the size of real encoders.
+# Some twenty-five minutes on two cores, most of them in the three runs of demo_scores.py and the
+# worlds of bench_scaling.py. The operations on a vector that any machine holds; benchmarks/README.md
+# has the run at the size of real encoders.
 bench:
-	@set -e; for script in benchmarks/bench_meta_step.py benchmarks/bench_rewards.py benchmarks/bench_evaluate.py benchmarks/demo_*.py \
+	@set -e; for script in benchmarks/bench_meta_step.py benchmarks/bench_rewards.py benchmarks/bench_evaluate.py \
+		benchmarks/bench_scaling.py benchmarks/demo_*.py \
 		"benchmarks/bench_kernels.py --parameters 20000000"; do \
 		echo "== $$script"; python $$script; done
 
@@ -63,5 +65,6 @@ smoke-parts:
 	python benchmarks/bench_meta_step.py --quick --breakdown $(TINY)
 	python benchmarks/bench_rewards.py --quick $(TINY)
 	python benchmarks/bench_evaluate.py --quick $(TINY)
+	python benchmarks/bench_scaling.py --quick $(TINY)
 	python benchmarks/demo_noise.py --seeds 0 --scale 0.0002 --reward-batches 2 --dds-every 1 -- \
 		--max-meta-steps 2 --batch-size 4 --eval-examples 4

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from metatlp import kernels
-from metatlp.engine import gradients, replicated, rewards
+from metatlp.engine import averaging, gradients, rewards
 from metatlp.engine.arguments.command_line import parse_flags
 from metatlp.engine.arguments.data import DataArguments
 from metatlp.errors import InputError
@@ -44,7 +44,7 @@ def test_quick_gives_way_to_flags(parse):
 
 def test_every_kernel_of_the_strategy_is_timed(parse):
     share = importlib.import_module("meta_step.kernel_share")
-    assert set(share.KERNELS) == set(kernels.__all__) & set(vars(replicated))
+    assert set(share.KERNELS) == set(kernels.__all__) & set(vars(averaging))
     used = {**vars(rewards), **vars(gradients)}
     assert set(share.REWARD_KERNELS) == set(kernels.__all__) & set(used)
 

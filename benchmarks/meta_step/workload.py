@@ -6,6 +6,7 @@ Knows the project's data and model; knows no variant and no clock.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,9 +55,19 @@ class Workload:
     def model(self, dropout: float | None = None) -> MultiTaskModel:
         return build_model(self.model_name, self.specs, seed=0, dropout=dropout).to(self.device)
 
-    def loader(self) -> EpisodeLoader:
-        pin = self.device.type == "cuda"
-        return EpisodeLoader(self.streams, self.padding, self.inner_steps, pin_memory=pin)
+    def loader(self, num_parts: int = 1, own: Sequence[int] = (0,)) -> EpisodeLoader:
+        """
+        Args:
+            num_parts: in which every batch is cut. own: this rank's.
+        """
+        return EpisodeLoader(
+            self.streams,
+            self.padding,
+            self.inner_steps,
+            pin_memory=self.device.type == "cuda",
+            num_parts=num_parts,
+            own=own,
+        )
 
     def batches(self, step: int, longest: bool = False) -> list[list[Batch]]:
         """The k batches of each slot on the device; padded to the limit with `longest`."""

@@ -271,8 +271,8 @@ def test_memory_and_traffic_of_rewards(reward, batches, reduce, held, sent):
     assert "rewards" not in Cost(100, AveragingConfig(), Mesh(2)).bytes_per_parameter()
 
 
-# Four ranks per TLP, bfloat16 weights. Masters, start and theta_0 are 12 / 4, AdamW's state with its
-# starts 16 / 4, three totals 12 / 4; the weights and the gradient 2 + 2 + 4/4 (ZeRO 1), 2 + 4/4,
+# Four ranks per TLP, bfloat16 weights. Masters, start and theta_0 are 12 / 4, AdamW's state with
+# its starts 16 / 4, three totals 12 / 4; the weights and the gradient 2 + 2 + 4/4 (ZeRO 1), 2 + 4/4,
 # (2 + 4) / 4; FSDP2 has float32 rows and a float32 gradient, 8 / 4.
 @pytest.mark.parametrize(
     ("placed", "parameters", "moments"),
