@@ -133,6 +133,7 @@ def start(report_to: str, project_dir: str) -> Placement:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     log_with = None if report_to == "none" else report_to
     try:
+        _meet_again("nccl" if cuda else "gloo")
         accelerator = Accelerator(
             cpu=not cuda,
             log_with=log_with,
@@ -147,6 +148,21 @@ def start(report_to: str, project_dir: str) -> Placement:
             "start them with an accelerate_configs/ YAML or torchrun (docs/launching.md)"
         )
     return Placement(accelerator, sharding)
+
+
+def _meet_again(backend: str) -> None:
+    """Join the process group of a restarted job, in a part of the store of its own.
+
+    torchrun may keep its store over a restart (torch 2.13), and in it the addresses of processes
+    that are gone, which the new ones would try to reach.
+    """
+    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if restart != "0":
+        store, rank, world = next(torch.distributed.rendezvous("env://"))
+        store = torch.distributed.PrefixStore(f"restart_{restart}", store)
+        torch.distributed.init_process_group(
+            backend, store=store, rank=rank, world_size=world, timeout=TIMEOUT
+        )
 
 
 def announced_processes(environment: Mapping[str, str]) -> int:

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -213,14 +214,18 @@ def meta_flags(grid_flags) -> list[str]:
 def start():
     """Start a script of the project in `world` processes over gloo, as torchrun does.
 
+    more: of torchrun's flags.
     Returns the Popen; its processes form one group, and all are ended with the test session.
     """
     running = []
 
-    def run(script: str | Path, arguments: list[str], world: int = 1) -> subprocess.Popen:
+    def run(
+        script: str | Path, arguments: list[str], world: int = 1, more: Sequence[str] = ()
+    ) -> subprocess.Popen:
         command = [sys.executable]
         if world > 1:
             command += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world}"]
+            command += more
         process = subprocess.Popen(
             [*command, str(ROOT / script), *arguments],
             stdin=subprocess.PIPE,

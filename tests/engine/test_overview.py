@@ -272,8 +272,8 @@ def test_memory_and_traffic_of_rewards(reward, batches, reduce, held, sent):
 
 
 # Four ranks per TLP, bfloat16 weights. Masters, start and theta_0 are 12 / 4, AdamW's state with
-# its starts 16 / 4, three totals 12 / 4; the weights and the gradient 2 + 2 + 4/4 (ZeRO 1), 2 + 4/4,
-# (2 + 4) / 4; FSDP2 has float32 rows and a float32 gradient, 8 / 4.
+# its starts 16 / 4, three totals 12 / 4; the weights and the gradient 2 + 2 + 4/4 (ZeRO 1),
+# 2 + 4/4, (2 + 4) / 4; FSDP2 has float32 rows and a float32 gradient, 8 / 4.
 @pytest.mark.parametrize(
     ("placed", "parameters", "moments"),
     [("replicated", 16, 16), ("zero1", 8, 4), ("zero2", 6, 4), ("zero3", 4.5, 4), ("fsdp2", 5, 4)],

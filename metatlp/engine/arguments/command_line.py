@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import torch
 from transformers import HfArgumentParser
 
+from metatlp.engine.lost import is_loss, lost_line
 from metatlp.engine.placement import AgreedError
 from metatlp.engine.signals import Stopped
 from metatlp.errors import DivergedError, InputError
@@ -95,7 +96,8 @@ def run_script(main: Callable[[Sequence[str]], int]) -> NoReturn:
     """Run a script's main; an InputError is one line on standard error and exit code 2.
 
     With several ranks an error that all of them have is printed by rank 0 alone. A run that a
-    signal ended is one line on standard output and exit code 0.
+    signal ended is one line on standard output and exit code 0; one that has lost a process is one
+    line on standard error and exit code 1.
     """
     try:
         code = main(sys.argv[1:])
@@ -112,6 +114,12 @@ def run_script(main: Callable[[Sequence[str]], int]) -> NoReturn:
             print(
                 f"{os.path.basename(sys.argv[0])}: diverged: {error}", file=sys.stderr, flush=True
             )
+        code = 1
+    except RuntimeError as error:
+        if not is_loss(error):
+            raise
+        if line := lost_line():
+            print(f"{os.path.basename(sys.argv[0])}: error: {line}", file=sys.stderr, flush=True)
         code = 1
     except Stopped as stopped:
         if os.environ.get("RANK", "0") == "0":
