@@ -11,7 +11,7 @@ from metatlp.data.encoded import EncodedSplit
 from metatlp.engine.arguments.meta import MetaArguments, RunArguments
 from metatlp.engine.grid_data import GridData
 from metatlp.engine.mesh import Mesh, build_mesh
-from metatlp.engine.placement import Placement
+from metatlp.engine.placement import AgreedError, Placement
 from metatlp.errors import InputError
 from metatlp.grid import TLP
 from metatlp.model.multitask import load_config
@@ -29,6 +29,12 @@ def lay_out(
     """
     ranks = run.ranks_per_tlp or placement.usual_ranks_per_tlp
     parts = meta.batch_parts or ranks
+    # Flags are compared later; but all must make the same process groups, or none meets another.
+    if len(set(placement.gather([(ranks, parts)]))) > 1:
+        raise AgreedError(
+            "--ranks-per-tlp and --batch-parts, or the number of processes per machine, differ "
+            "between the processes; give all the same"
+        )
     with placement.together():
         _check_placement(meta, run, placement)
         if placement.world % ranks:

@@ -160,6 +160,8 @@ def resume(training: Training) -> None:
             state.restore(saved, training.identity)
     if len(set(training.placement.gather([state.step]))) > 1:
         raise AgreedError(f"--resume: not all processes find the same checkpoints in {folder}")
+    if saved is not None:
+        state.strategy.parameters.publish()
     with training.placement.together():
         if training.placement.is_main:
             for later in checkpoint.set_aside(folder, state.step):

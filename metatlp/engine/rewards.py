@@ -150,7 +150,8 @@ class Rewards:
             found = {str(tlp): self._reward(rows, tlp, update) for tlp in own}
         passes = self.train.passes + self.dev.passes - before[0]
         if not (self.parameters.replicated or self.parameters.mesh.leads):
-            passes = 0  # counted by the first rank of the TLP group
+            # Counted and told by the first rank of the TLP group.
+            passes, self._unusable = 0, []
         tokens = self.train.tokens + self.dev.tokens - before[1]
         gathered = self.placement.gather([(found, norms, self._unusable, passes, tokens)])
         everything = {name: one for part in gathered for name, one in part[0].items()}

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from metatlp.engine.averaging import Averaging
@@ -62,7 +63,7 @@ class RunState:
         }
 
     def restore(self, saved: Checkpoint, identity: RunIdentity) -> None:
-        """Continue from a checkpoint.
+        """Continue from a checkpoint; the working weights are still to be published.
 
         Raises:
             InputError: it belongs to other flags, data or precision, or another model.
@@ -70,12 +71,13 @@ class RunState:
         state, where = saved.state, saved.path
         strategy = self.strategy
         check_restorable(saved, identity, strategy.segments)
-        for kind, flat in self.vectors().items():
+        for kind, flat in self._own_vectors().items():
             copy_pieces(saved, kind, flat, strategy.parameters.pieces)
-            if kind == "velocity":
-                strategy.take_velocity(flat)
+        if strategy.velocity is not None:
+            velocity = torch.zeros_like(strategy.theta.start)
+            copy_pieces(saved, "velocity", velocity, strategy.parameters.pieces)
+            strategy.take_velocity(velocity)
         strategy.parameters.live.copy_(strategy.theta.start)
-        strategy.parameters.publish()
         if self._keeps_moments():
             self._restore_moments(saved.tensors["inner_steps"]["steps"])
         try:
@@ -91,13 +93,17 @@ class RunState:
 
     def vectors(self) -> dict[str, Tensor]:
         """Kind -> (P_r,). The ranks of the TLP group take part."""
+        vectors = self._own_vectors()
+        if self.strategy.velocity is not None:
+            vectors["velocity"] = self.strategy.whole_velocity()
+        return vectors
+
+    def _own_vectors(self) -> dict[str, Tensor]:
         strategy = self.strategy
         vectors = {"theta": strategy.theta.start}
         if self._keeps_moments():
             vectors["exp_avg"] = strategy.state.exp_avg
             vectors["exp_avg_sq"] = strategy.state.exp_avg_sq
-        if strategy.velocity is not None:
-            vectors["velocity"] = strategy.whole_velocity()
         return vectors
 
     def _restore_moments(self, steps: Tensor) -> None:

@@ -155,5 +155,6 @@ def test_the_world_must_be_what_was_announced(fails, monkeypatch):
 def test_debug_needs_one_process(train_meta):
     run = RunArguments(debug=True)
     two = types.SimpleNamespace(world=2, usual_ranks_per_tlp=1, together=nullcontext)
+    two.gather = lambda items: items
     with pytest.raises(InputError, match=r"^--debug runs in one process, not 2$"):
         lay_out(MetaArguments(model="ENCODER"), run, two)

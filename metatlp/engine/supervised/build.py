@@ -30,12 +30,23 @@ def num_parts(arguments: UpdateArguments, placement: Placement) -> int:
     """--batch-parts, or one per process.
 
     Raises:
-        InputError: fewer parts than processes.
+        InputError: fewer parts than processes; under DeepSpeed and FSDP, where all make the same
+            passes at once, also no multiple of them, or exact sums, which they do not make.
     """
     parts = arguments.batch_parts or placement.world
     if parts < placement.world:
         raise InputError(
             f"--batch-parts {parts}: {placement.world} processes need a part each; start fewer"
+        )
+    if placement.sharding.kind != "none" and parts % placement.world:
+        raise InputError(
+            f"--batch-parts {parts}: under {placement.sharding.describe()} it must be a multiple "
+            f"of the number of processes, {placement.world}"
+        )
+    if placement.sharding.kind != "none" and arguments.reduce == "exact":
+        raise InputError(
+            f"--reduce exact: {placement.sharding.describe()} sums gradients in floating point; "
+            "use --reduce fp32"
         )
     return parts
 

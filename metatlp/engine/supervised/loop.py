@@ -294,6 +294,8 @@ def resume(run: Supervised, asked: str | None) -> None:
             _restore(run, saved)
     if len(set(run.placement.gather([run.update]))) > 1:
         raise AgreedError(f"--resume: not all processes find the same checkpoints in {folder}")
+    if saved is not None:
+        run.parameters.publish()
     with run.placement.together():
         if run.placement.is_main:
             for later in checkpoint.set_aside(folder, run.update):
@@ -311,7 +313,6 @@ def _restore(run: Supervised, saved: Checkpoint) -> None:
     pieces, inner, live = parameters.pieces, parameters.state, parameters.live
     check_restorable(saved, run.identity, parameters.segments, run.free_flags)
     copy_pieces(saved, "theta", live, pieces)
-    parameters.publish()
     copy_pieces(saved, "exp_avg", inner.exp_avg, pieces)
     copy_pieces(saved, "exp_avg_sq", inner.exp_avg_sq, pieces)
     inner.steps.copy_(saved.tensors["inner_steps"]["steps"])
