@@ -285,7 +285,7 @@ class Fork:
     def ended(self) -> bool:
         return Path(f"/proc/{self.pid}/stat").read_text().rsplit(")")[-1].split()[0] == "Z"
 
-    def wait(self, seconds: float = 240.0) -> int:
+    def wait(self, seconds: float = 600.0) -> int:
         """The exit code, or minus the number of the signal that killed it."""
         end = time.monotonic() + seconds
         while not self.ended():
@@ -321,7 +321,7 @@ def fork_world(fork):
     """
 
     def run(
-        arguments: list[str], world: int, script="train_meta.py", codes=(0,), seconds=240.0
+        arguments: list[str], world: int, script="train_meta.py", codes=(0,), seconds=600.0
     ) -> list[Fork]:
         store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         shared = {

@@ -11,6 +11,9 @@ from transformers import AlbertConfig
 
 from metatlp.engine.parameters.rows import lay_out, rows_of
 
+# Many processes on few cores: a limit for what hangs, not for what is slow.
+pytestmark = pytest.mark.timeout(900)
+
 WORKER = "tests/engine/workers/fsdp_checks.py"
 # TLP groups x ranks: processes, ranks per TLP.
 MESHES = {"2 x 2": (4, 2), "1 x 3": (3, 3), "1 x 1": (1, 1)}

@@ -15,6 +15,9 @@ from safetensors.torch import load_file
 
 from metatlp.engine import checkpoint
 
+# Many processes on few cores: a limit for what hangs, not for what is slow.
+pytestmark = pytest.mark.timeout(900)
+
 STEPS = 12
 
 
@@ -98,7 +101,7 @@ def test_torchrun_restarts_by_itself(start, flags, whole, tmp_path):
     workers = [int(line) for line in children.stdout.split()]
     assert len(workers) == 4
     os.kill(workers[-1], signal.SIGKILL)
-    out, err = launcher.communicate(timeout=240)
+    out, err = launcher.communicate(timeout=600)
     assert launcher.returncode == 0, err[-3000:]
     assert re.search(r"resumed \S+ after \d+ meta steps", out)
     assert same(output, whole)

@@ -11,6 +11,9 @@ from safetensors.torch import load_file
 
 from metatlp.engine import checkpoint
 
+# Many processes on few cores: a limit for what hangs, not for what is slow.
+pytestmark = pytest.mark.timeout(900)
+
 PLACEMENTS = ("zero2", "zero3", "fsdp2")
 # An attention key's bias and that of QA's head have no gradient in theory: AdamW steps its noise.
 SHARED = ["--batch-parts", "2", "--dropout", "0.1", "--eval-examples", "2"]

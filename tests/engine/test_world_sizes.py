@@ -8,6 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+# Many processes on few cores: a limit for what hangs, not for what is slow.
+pytestmark = pytest.mark.timeout(900)
+
 WORLDS = (1, 2, 3, 4)
 STEPS = 6
 LEARNS = [

@@ -15,6 +15,9 @@ from metatlp.engine.parameters.zero_build import build_zero
 from metatlp.engine.parameters.zero_config import zero_config
 from metatlp.errors import InputError
 
+# Many processes on few cores: a limit for what hangs, not for what is slow.
+pytestmark = pytest.mark.timeout(900)
+
 WORKER = Path(__file__).parent / "workers" / "zero_steps.py"
 # Elements up to which stage 3 keeps a parameter whole on every rank; 100,000 would keep them all.
 PERSISTENT = {"stage3_param_persistence_threshold": 500}
