@@ -18,6 +18,7 @@ sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__)
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from typing import Any
 
 from metatlp.data.schedule import Member, Schedule, drawn_plan, shuffled_plan
@@ -40,7 +41,12 @@ from metatlp.engine.run_log import RunLog, start_tracker
 from metatlp.engine.same_run import FREE_FLAGS
 from metatlp.engine.signals import StopRequest
 from metatlp.engine.supervised.averaging import mean_of_checkpoints
-from metatlp.engine.supervised.build import build_supervised, inner_steps_of, num_parts
+from metatlp.engine.supervised.build import (
+    build_supervised,
+    inner_steps_of,
+    num_parts,
+    one_group,
+)
 from metatlp.engine.supervised.loop import Supervised, TrainSettings, resume, take_result, train
 from metatlp.errors import InputError
 from metatlp.grid import TLP
@@ -71,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
         training = build(
             data, mtl, run, placement, log, flags, tokenizer, grid_data, schedule, stop
         )
-        with training.loader:
+        with closing(training):
             resume(training, run.resume)
             if train(training):
                 finish(training, mtl.average_last, tokenizer)
@@ -148,7 +154,7 @@ def build(
     with placement.together():
         check_encoder(mtl.model, tokenizer, grid_data)
         log.write_json("data.json", data_record(grid_data))
-        model = model_of(mtl, grid_data.grid.tasks, mtl.seed).to(placement.device)
+        model = model_of(mtl, grid_data.grid.tasks, mtl.seed)
         start_tracker(placement, run.report_to, flags)
     keep = max(run.keep, mtl.average_last)
     return build_supervised(
@@ -174,6 +180,7 @@ def build(
         eval_batch_size=run.eval_batch_size,
         folder=Path(run.output_dir),
         placement=placement,
+        mesh=one_group(placement),
         log=log,
         stop=stop,
     )

@@ -8,7 +8,6 @@ P_r: elements of this rank's vectors; S: segments; m: slots of the queue.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from metatlp.engine.bounds import exponent_for, moment_bounds, parameter_bound
 from metatlp.engine.mesh import Mesh
+from metatlp.engine.parameters.distance import distance
 from metatlp.engine.parameters.protocol import Parameters
 from metatlp.engine.plan import Slot, assign
 from metatlp.grid import TLP
@@ -227,11 +227,7 @@ class Averaging:
         Args:
             theta_0: (P_r,).
         """
-        moved = distance(self.theta.start, theta_0)
-        if self.parameters.replicated:
-            return moved
-        square = torch.tensor(moved**2, dtype=torch.float64)
-        return math.sqrt(self.mesh.sum_within(square).item())
+        return distance(self.parameters, self.theta.start, theta_0)
 
     def _set_exponents(self, inner_lr: float) -> None:
         # theta is the same in every TLP group, so the scales are too.
@@ -243,18 +239,6 @@ class Averaging:
         self.theta.exponent = exponent_for(parameter_bound(inner, inner_lr, k, largest))
         for moment, bound in zip(self.moments, moment_bounds(inner, k), strict=False):
             moment.exponent = exponent_for(bound)
-
-
-def distance(a: Tensor, b: Tensor) -> float:
-    """2-norm of a - b for (P_r,) vectors: of parts in float32, of the parts' norms in float64."""
-    # On a CPU the scratch has to stay in the cache; an accelerator wants few launches.
-    size = 2**18 if a.device.type == "cpu" else 2**24
-    scratch = torch.empty_like(a[:size])
-    norms = [
-        torch.linalg.vector_norm(torch.sub(x, y, out=scratch[: len(x)]))
-        for x, y in zip(a.split(size), b.split(size), strict=True)
-    ]
-    return torch.stack(norms).double().norm().item()
 
 
 def even_parts(size: int, number: int) -> list[slice]:

@@ -109,11 +109,14 @@ class Cost:
 
     @property
     def reward_communication(self) -> int:
-        """Bytes that each rank puts into the all-reduce of an update's rewards."""
-        alone = self.mesh.groups * self.mesh.ranks_per_tlp == 1
-        if alone or self.rewards is None or self.rewards.reward == "adam-delta":
+        """Bytes that each rank puts into the all-reduces of an update's rewards: across TLP groups,
+        and where the parameters are replicated, within them too."""
+        if self.rewards is None or self.rewards.reward == "adam-delta":
             return 0
-        return self._sum * (2 if self.rewards.halves else 1) * self.num_parameters
+        within = self.mesh.ranks_per_tlp > 1 and self.placed == "replicated"
+        times = (self.mesh.groups > 1) + within
+        halves = 2 if self.rewards.halves else 1
+        return times * self._sum * halves * self.num_parameters // self._cut
 
     @property
     def communication(self) -> int:

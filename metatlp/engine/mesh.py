@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from functools import cached_property
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -39,6 +40,15 @@ class Mesh:
     device: torch.device = torch.device("cpu")
     within: dist.ProcessGroup | None = None
     across: dist.ProcessGroup | None = None
+
+    @cached_property
+    def alone(self) -> dist.ProcessGroup:
+        """The process group of this rank only, for libraries that ask for one."""
+        if not dist.is_initialized():
+            backend = "nccl" if self.device.type == "cuda" else "gloo"
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        made = dist.new_group([dist.get_rank()], use_local_synchronization=True)
+        return cast(dist.ProcessGroup, made)
 
     @property
     def leads(self) -> bool:
@@ -106,7 +116,8 @@ def _reduce(
 ) -> Tensor:
     if group is None:
         return tensor
-    if tensor.device == device:
+    # The index may be missing in either; a process has one GPU.
+    if tensor.device.type == device.type:
         dist.all_reduce(tensor, op, group=group)
         return tensor
     for piece in tensor.view(-1).split(_PIECE):

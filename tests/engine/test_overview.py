@@ -268,6 +268,10 @@ def test_memory_and_traffic_of_rewards(reward, batches, reduce, held, sent):
     assert cost.bytes_per_parameter()["rewards"] == held
     assert cost.reward_communication == 100 * sent
     assert Cost(100, AveragingConfig(), rewards=config).reward_communication == 0
+    # Two groups of four: across them and, of whole vectors, within; of shards a quarter across.
+    for placed, times in (("replicated", 2), ("zero2", 0.25), ("fsdp2", 0.25)):
+        several = Cost(100, AveragingConfig(reduce=reduce), Mesh(2, 4), 4, config, placed)
+        assert several.reward_communication == 100 * sent * times
     assert "rewards" not in Cost(100, AveragingConfig(), Mesh(2)).bytes_per_parameter()
 
 

@@ -62,13 +62,34 @@ def test_deepspeed_that_is_not_installed(monkeypatch):
         sharding_of({"ACCELERATE_USE_DEEPSPEED": "true"})
 
 
-def test_a_deepspeed_whose_private_names_have_moved(monkeypatch):
-    name = "deepspeed.runtime.zero.partitioned_param_coordinator"
-    coordinator = pytest.importorskip(name)
-    monkeypatch.delattr(coordinator, "assert_ints_same_as_other_ranks")
+@pytest.mark.parametrize(
+    ("module", "owner", "name"),
+    [
+        ("partitioned_param_coordinator", None, "assert_ints_same_as_other_ranks"),
+        ("stage_1_and_2", "DeepSpeedZeroOptimizer", "update_lp_params"),
+        ("stage3", "DeepSpeedZeroOptimizer_Stage3", "_partition_all_parameters"),
+    ],
+)
+def test_a_deepspeed_whose_private_names_have_moved(monkeypatch, module, owner, name):
+    found = pytest.importorskip(f"deepspeed.runtime.zero.{module}")
+    monkeypatch.delattr(getattr(found, owner) if owner else found, name)
+    if owner:
+        # A class whose methods do not use the name either.
+        monkeypatch.setattr(found, owner, type(owner, (), {}))
     with pytest.raises(InputError) as caught:
-        deepspeed_internals.before_initialize()
-    assert "0.19.8" in str(caught.value) and "\n" not in str(caught.value)
+        deepspeed_internals.before_process_group()
+    line = str(caught.value)
+    assert name in line and "0.19.8" in line and "\n" not in line
+
+
+def test_names_that_objects_will_have_are_looked_for_before_there_are_any(monkeypatch):
+    pytest.importorskip("deepspeed")
+    deepspeed_internals.before_process_group()
+    place = deepspeed_internals._NAMES[-1]
+    moved = (*place[:2], (*place[2], "no_such_name"))
+    monkeypatch.setattr(deepspeed_internals, "_NAMES", (moved,))
+    with pytest.raises(InputError, match="has no no_such_name, which"):
+        deepspeed_internals.before_process_group()
 
 
 def world(processes: int, sharding: Sharding | None = None) -> SimpleNamespace:

@@ -112,6 +112,11 @@ def test_gradients_without_a_step_are_those_of_an_arena(name, measured):
     assert all(rank["gradient"] < bound for rank in measured[name])
 
 
+@each_case
+def test_closed_parameters_hold_no_memory(name, measured):
+    assert all(rank["released"] for rank in measured[name])
+
+
 OURS = {"ranks": 2, "num_parts": 4, "grad_clip": 5.0, "mixed_precision": "no"}
 
 

@@ -1,13 +1,14 @@
 """DeepSpeed's private names, all of them in this file: where its masters lie, what follows them.
 
 Knows an engine that DeepSpeed made; knows no task, no meta step and nothing of our vectors. Every
-name is checked when it is needed first, so that another version is refused and not half obeyed.
+name is looked for before anything is built, so that another version is refused and not half obeyed.
 R: ranks of the process group; i: number of a parameter group; j: of a tensor that is stepped.
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,20 @@ _STAGE_3 = (
     "_partition_all_parameters",
     "_reassign_or_swap_out_partitioned_parameters",
 )
+_ZERO = "deepspeed.runtime.zero"
+_COORDINATOR = f"{_ZERO}.partitioned_param_coordinator"
+_CACHED = "_PartitionedParameterCoordinator__params_to_release"
+_OFFLOAD = f"{_ZERO}.parameter_offload"
+# Module, class in it or None, names that it must have.
+_NAMES = (
+    ("deepspeed.ops", None, ("__compatible_ops__",)),
+    (_COORDINATOR, None, ("assert_ints_same_as_other_ranks",)),
+    (_COORDINATOR, "PartitionedParameterCoordinator", (_CACHED,)),
+    (_OFFLOAD, None, ("FWD_MODULE_STACK",)),
+    (_OFFLOAD, "DeepSpeedZeRoOffload", ("_register_deepspeed_module",)),
+    (f"{_ZERO}.stage_1_and_2", "DeepSpeedZeroOptimizer", _STAGE_1_2),
+    (f"{_ZERO}.stage3", "DeepSpeedZeroOptimizer_Stage3", _STAGE_3),
+)
 
 
 @dataclass(frozen=True)
@@ -68,28 +83,23 @@ class Master:
 
 
 def before_process_group() -> None:
-    """To be called before the process group is started, or DeepSpeed compiles an extension for it.
+    """To be called before the process group is started: the check of the version, and a setting.
 
-    Its all-reduce through shared memory takes a compiler and half a minute, and gloo does without.
+    Otherwise DeepSpeed compiles an extension for the group, whose all-reduce through shared memory
+    takes a compiler and half a minute, and gloo does without.
 
     Raises:
         InputError: DeepSpeed is not installed, or another version than those known.
     """
-    ops = _imported("deepspeed.ops")
-    _need(ops, ("__compatible_ops__",))
-    ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    for module, owner, names in _NAMES:
+        found = _imported(module)
+        _need(found if owner is None else getattr(found, owner, None), names)
+    _imported("deepspeed.ops").__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def before_initialize() -> None:
-    """To be called before `deepspeed.initialize`: what stage 3 does not foresee is put right.
-
-    Raises:
-        InputError: as before_process_group.
-    """
-    coordinator = _imported("deepspeed.runtime.zero.partitioned_param_coordinator")
-    offload = _imported("deepspeed.runtime.zero.parameter_offload").DeepSpeedZeRoOffload
-    _need(coordinator, ("assert_ints_same_as_other_ranks",))
-    _need(offload, ("_register_deepspeed_module",))
+    """To be called before `deepspeed.initialize`: what stage 3 does not foresee is put right."""
+    coordinator, offload = _imported(_COORDINATOR), _imported(_OFFLOAD).DeepSpeedZeRoOffload
     # Whenever the modules are called in another order than before, as with another task's head, it
     # compares the order over all ranks of the world. But each TLP group has an order of its own,
     # and changes it when it will: the groups would wait for each other forever.
@@ -215,6 +225,16 @@ def opened(engine: Any) -> Stage12 | Stage3:
     return Stage3(engine) if engine.zero_optimization_stage() == 3 else Stage12(engine)
 
 
+def close(engine: Any) -> None:
+    """Let go of an engine, which the caller is to forget: destroyed, and not held by DeepSpeed."""
+    engine.destroy()
+    # Two places in which stage 3 keeps every model for as long as the process lives.
+    stack = _imported(_OFFLOAD).FWD_MODULE_STACK
+    stack[:] = [module for module in stack if module is not engine.module]
+    cached = getattr(_imported(_COORDINATOR).PartitionedParameterCoordinator, _CACHED)
+    inspect.getclosurevars(cached).nonlocals["func"].cache_clear()
+
+
 def _imported(name: str) -> Any:
     """A module of DeepSpeed, which few runs need and which takes seconds to import."""
     try:
@@ -230,7 +250,13 @@ def _imported(name: str) -> Any:
 
 
 def _need(owner: Any, names: Sequence[str]) -> None:
-    missing = [name for name in names if not hasattr(owner, name)]
+    """Raise InputError if a module, a class or an object lacks one.
+
+    What objects of a class will have is among the names that its methods use.
+    """
+    values = getattr(owner, "__dict__", {}).values()
+    used = {n for value in values if inspect.isfunction(value) for n in value.__code__.co_names}
+    missing = [name for name in names if not hasattr(owner, name) and name not in used]
     if missing:
         raise _unknown_version(", ".join(missing))
 

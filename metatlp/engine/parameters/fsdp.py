@@ -95,6 +95,9 @@ class FsdpParameters:
         self._passes(task, parts, seed)
         self._take_gradients(row)
 
+    def close(self) -> None:
+        """Nothing to do: what FSDP2 holds lies in the model."""
+
     def _masters(self, layout: Layout) -> Tensor:
         """(P_r,) the parameters as they are."""
         shards = self._shards()

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -36,7 +35,7 @@ def shard(model: MultiTaskModel, mesh: Mesh, mixed_precision: str, device: torch
     dtype = torch.bfloat16 if mixed_precision == "bf16" else None
     inner = MixedPrecisionPolicy(dtype, torch.float32)
     outer = MixedPrecisionPolicy(dtype, torch.float32, output_dtype=torch.float32)
-    over = DeviceMesh.from_group(_process_group(mesh, device), device.type)
+    over = DeviceMesh.from_group(mesh.within or mesh.alone, device.type)
     embeddings = _embeddings(model)
     # Freed after every forward pass, the outermost too: a later pass would use what is still
     # gathered, and not what was written to the shards meanwhile.
@@ -52,17 +51,6 @@ def shard(model: MultiTaskModel, mesh: Mesh, mixed_precision: str, device: torch
     for module in embeddings:
         # Their gradient depends on the ids alone: the largest matrix is gathered once, not twice.
         cast(FSDPModule, module).set_unshard_in_backward(False)
-
-
-def _process_group(mesh: Mesh, device: torch.device) -> dist.ProcessGroup:
-    """The TLP group's; for a rank that is alone in it, one that is made here."""
-    if mesh.within is not None:
-        return mesh.within
-    if not dist.is_initialized():
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
-    alone = dist.new_group([dist.get_rank()], use_local_synchronization=True)
-    return cast(dist.ProcessGroup, alone)
 
 
 def _layers(model: MultiTaskModel) -> list[nn.Module]:

@@ -95,3 +95,7 @@ class Parameters(Protocol):
                 the gradient by itself.
         """
         ...
+
+    def close(self) -> None:
+        """Let go of what a library holds besides; nothing else may be called afterwards."""
+        ...

@@ -159,6 +159,9 @@ class ReplicatedParameters:
             self._pass(task, part, seed, part.weight)
         row += self.arena.grad
 
+    def close(self) -> None:
+        """Nothing to do."""
+
     def _zero(self, segments: Sequence[Segment]) -> None:
         # Zeroed, never set to None: the parameters' gradients are views.
         for segment in segments:

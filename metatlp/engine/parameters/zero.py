@@ -19,6 +19,7 @@ from torch.optim.adamw import adamw
 from metatlp.data.parts import Part
 from metatlp.engine.adamw import InnerConfig, InnerState
 from metatlp.engine.mesh import Mesh
+from metatlp.engine.parameters import deepspeed_internals
 from metatlp.engine.parameters.deepspeed_internals import Master, Stage3, Stage12
 from metatlp.engine.parameters.pieces import Piece, Pieces
 from metatlp.model.arena import Segment
@@ -181,6 +182,9 @@ class ZeroParameters:
                 if grad is not None:
                     self._add(row, self._own.get(name), grad)
         self._internals.settle()
+
+    def close(self) -> None:
+        deepspeed_internals.close(self.engine)
 
     def _add(self, row: Tensor, piece: Piece | None, grad: Tensor) -> None:
         """Add this rank's piece of a parameter's gradient, summed over the TLP group's ranks."""

@@ -32,23 +32,19 @@ class _TLPGroup:
     """A TLP group as the `mpu` of `deepspeed.initialize`: its ranks are all there are."""
 
     def __init__(self, mesh: Mesh):
-        self._ranks, self._member = mesh.ranks_per_tlp, mesh.member
-        # Every rank makes all of the groups, in one order: torch asks for it.
-        alone = [dist.new_group([rank]) for rank in range(dist.get_world_size())]
-        self._alone = alone[dist.get_rank()]
-        self._within = mesh.within if mesh.within is not None else self._alone
+        self._mesh = mesh
 
     def get_data_parallel_group(self) -> dist.ProcessGroup:
-        return self._within
+        return self._mesh.within or self._mesh.alone
 
     def get_data_parallel_world_size(self) -> int:
-        return self._ranks
+        return self._mesh.ranks_per_tlp
 
     def get_data_parallel_rank(self) -> int:
-        return self._member
+        return self._mesh.member
 
     def get_model_parallel_group(self) -> dist.ProcessGroup:
-        return self._alone
+        return self._mesh.alone
 
     def get_model_parallel_world_size(self) -> int:
         return 1

@@ -147,24 +147,29 @@ class Evaluator:
         if self.team is not None:
             worker, workers = self.team.group, self.team.groups
         own = assign(queue, cost, workers)[worker]
-        found = []
-        # Scoring reads the dev files again, which may have gone meanwhile.
+        examples: dict[TLP, list[Example]] = {}
+        # The dev files are read again, and may have gone meanwhile. Not between forward passes, in
+        # which the rest of a TLP group would wait for a rank that cannot read them.
         with self.placement.together():
-            found = [(str(slot.tlp), self._score(slot.tlp)) for slot in own]
+            examples = {slot.tlp: self.splits[slot.tlp].examples() for slot in own}
+        predictions = {tlp: self._predictions(tlp) for tlp in examples}
+        found = []
+        with self.placement.together():
+            for tlp, read in examples.items():
+                encoded = self.splits[tlp].encoded
+                terms = TASKS[tlp.task].terms(tlp, encoded, predictions[tlp], read)
+                found.append((str(tlp), scores(terms)))
         gathered = dict(self.placement.gather(found))
         return {tlp: gathered[str(tlp)] for tlp in self.splits}
 
-    def _score(self, tlp: TLP) -> Scores:
-        split = self.splits[tlp]
-        predictions = predict_split(
+    def _predictions(self, tlp: TLP) -> list:
+        return predict_split(
             self.model,
             tlp.task,
-            split.encoded,
+            self.splits[tlp].encoded,
             self.padding,
             self.batch_size,
             self.placement.device,
             self.placement.accelerator.autocast,
             self.team,
         )
-        terms = TASKS[tlp.task].terms(tlp, split.encoded, predictions, split.examples())
-        return scores(terms)

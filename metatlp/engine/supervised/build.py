@@ -10,7 +10,7 @@ from metatlp.data.schedule import PartLoader, Schedule
 from metatlp.engine.adamw import InnerConfig
 from metatlp.engine.arguments.supervised import UpdateArguments
 from metatlp.engine.checkpoint import newest_state
-from metatlp.engine.mesh import build_mesh
+from metatlp.engine.mesh import Mesh, build_mesh
 from metatlp.engine.parameters.build import build_parameters
 from metatlp.engine.placement import Placement
 from metatlp.engine.provenance import Provenance
@@ -51,6 +51,11 @@ def num_parts(arguments: UpdateArguments, placement: Placement) -> int:
     return parts
 
 
+def one_group(placement: Placement) -> Mesh:
+    """All ranks as one TLP group. Every rank takes part, once in a call of a script."""
+    return build_mesh(placement.rank, placement.world, placement.world, placement.device)
+
+
 def build_supervised(
     model: MultiTaskModel,
     schedule: Schedule,
@@ -67,13 +72,14 @@ def build_supervised(
     eval_batch_size: int,
     folder: Path,
     placement: Placement,
+    mesh: Mesh,
     log: RunLog,
     stop: StopRequest,
 ) -> Supervised:
     """A run at its first update. Every rank takes part.
 
     Args:
-        model: on the ranks' devices.
+        model: whole, on any device.
         schedule: the batch of every update.
         dev: what is scored on the way.
         flags: resolved, those of this run alone. data: fingerprints of what it trains on.
@@ -81,6 +87,7 @@ def build_supervised(
         free_flags: those that may change when it goes on.
         seed: of the dropout masks.
         folder: of its records and checkpoints.
+        mesh: of `one_group`.
 
     Raises:
         InputError: a rank differs from the others.
@@ -88,7 +95,6 @@ def build_supervised(
     config = InnerConfig(weight_decay=arguments.weight_decay, grad_clip=arguments.grad_clip)
     parts, exact = num_parts(arguments, placement), arguments.reduce == "exact"
     theta_0 = checksum(model)
-    mesh = build_mesh(placement.rank, placement.world, placement.world, placement.device)
     parameters = build_parameters(model, config, placement, mesh, parts, exact)
     parallel = DataParallel(parameters, seed, parts, placement)
     identity = RunIdentity(

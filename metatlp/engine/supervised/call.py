@@ -16,13 +16,14 @@ from metatlp.engine.arguments.meta import resolved_flags
 from metatlp.engine.arguments.supervised import FinetuneArguments, FinetuneOutputArguments
 from metatlp.engine.compatibility import check_rows
 from metatlp.engine.grid_data import SplitLoader, source_grid
+from metatlp.engine.mesh import Mesh
 from metatlp.engine.overview import count_lines
 from metatlp.engine.placement import Placement
 from metatlp.engine.run_log import RunLog
 from metatlp.engine.same_run import RunIdentity
 from metatlp.engine.scoring.evaluation import EvalSplit
 from metatlp.engine.signals import StopRequest
-from metatlp.engine.supervised.build import num_parts
+from metatlp.engine.supervised.build import num_parts, one_group
 from metatlp.engine.supervised.init_from import StartingPoint
 from metatlp.errors import InputError
 from metatlp.grid import TLP, Grid, select
@@ -44,10 +45,12 @@ class Call:
     origin: StartingPoint = field(init=False)
     source: Source = field(init=False)
     num_parts: int = field(init=False)
+    mesh: Mesh = field(init=False)
 
     def __post_init__(self) -> None:
         with self.placement.together():
             self.num_parts = num_parts(self.flags, self.placement)
+        self.mesh = one_group(self.placement)
 
     def open(
         self, flags: FinetuneArguments, tokenizer: Any, origin: StartingPoint, source: Source

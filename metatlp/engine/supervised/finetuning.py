@@ -12,8 +12,10 @@ all must see the same OUT.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import shutil
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -74,12 +76,15 @@ def _train(one: Finetuning, rate: float) -> bool:
             log.open(one.arguments(rate))
     if not done:
         run, step = _build(one, rate, log)
-        with run.loader:
+        with closing(run):
             resume(run, call.run.resume)
             if not train(run):
                 return False
             take_result(run)
-        _write(one, run, step, log)
+            _write(one, run, step, log)
+        # DeepSpeed's and FSDP2's objects refer to each other; the next training needs the memory.
+        del run
+        gc.collect()
     if placement.is_main:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return True
@@ -91,7 +96,7 @@ def _build(one: Finetuning, rate: float, log: RunLog) -> tuple[Supervised, Step]
         few = one.examples()
         size = call.data.batch_sizes()[tlp.task]
         member = Member.of({tlp: few}, size, one.seed)
-        model = call.origin.build(tlp.task, flags, one.seed).to(call.placement.device)
+        model = call.origin.build(tlp.task, flags, one.seed)
     epoch = member.stream.batches_per_epoch
     num_updates = flags.num_updates(tlp.task, epoch)
     every = call.run.eval_every
@@ -118,6 +123,7 @@ def _build(one: Finetuning, rate: float, log: RunLog) -> tuple[Supervised, Step]
         eval_batch_size=call.run.eval_batch_size,
         folder=log.folder,
         placement=call.placement,
+        mesh=call.mesh,
         log=log,
         stop=call.stop,
     )

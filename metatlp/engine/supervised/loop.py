@@ -7,20 +7,18 @@ these functions every rank takes part; the main process writes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from metatlp.data.schedule import PartLoader
 from metatlp.engine import checkpoint
-from metatlp.engine.averaging import distance
 from metatlp.engine.checkpoint import Checkpoint
 from metatlp.engine.overview import score_lines
+from metatlp.engine.parameters.distance import distance
 from metatlp.engine.parameters.protocol import Parameters
 from metatlp.engine.parameters.saving import save_parameters
 from metatlp.engine.placement import AgreedError, Placement
@@ -114,11 +112,12 @@ class Supervised:
 
     def distance(self) -> float:
         """|theta - theta_0|."""
-        moved = distance(self.parameters.live, self.theta_0)
-        if self.parameters.replicated:
-            return moved
-        square = torch.tensor(moved**2, dtype=torch.float64)
-        return math.sqrt(self.parameters.mesh.sum_within(square).item())
+        return distance(self.parameters, self.parameters.live, self.theta_0)
+
+    def close(self) -> None:
+        """Stop the thread that builds batches, and let go of the parameters."""
+        self.loader.close()
+        self.parameters.close()
 
 
 def train(run: Supervised) -> bool:

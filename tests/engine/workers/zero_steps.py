@@ -8,11 +8,13 @@ zero_steps.py ENCODER WORLDS OUTPUT
 The ranks are forks of this process, for DeepSpeed takes long to import.
 """
 
+import gc
 import importlib
 import json
 import os
 import sys
 import traceback
+import weakref
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -190,7 +192,17 @@ def padding(parameters):
 
 
 def run(encoder, mesh, case):
+    """What the case measured, and whether all memory is given back at its end."""
     parameters, oracle = built(encoder, mesh, case)
+    found = measure(mesh, parameters, oracle)
+    engine = weakref.ref(parameters.engine)
+    parameters.close()
+    del parameters
+    gc.collect()
+    return found | {"released": engine() is None}
+
+
+def measure(mesh, parameters, oracle):
     theta_0 = oracle.arena.views(oracle.arena.live.clone())
     found = {"start": distance(whole(parameters, parameters.live), theta_0)}
     start, before = parameters.live.clone(), logits(parameters.model)
