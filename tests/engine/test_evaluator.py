@@ -11,7 +11,7 @@ import torch
 from metatlp.engine.mesh import Mesh
 from metatlp.engine.placement import AgreedError, Placement
 from metatlp.engine.scoring import evaluation
-from metatlp.engine.scoring.evaluation import Evaluator, EvalSplit
+from metatlp.engine.scoring.evaluation import EvalSplit, Evaluator
 from metatlp.grid import TLP
 from metatlp.tasks.task import Padding
 
