@@ -55,8 +55,7 @@ class Gradients:
         self.name, self.parameters, self.num_batches = name, parameters, num_batches
         self.dropout, self.seed, self.num_parts = dropout, seed, num_parts
         self.costs = {tlp: stream.expected_tokens for tlp, stream in streams.items()}
-        self._device = next(parameters.model.parameters()).device
-        mesh, pin = parameters.mesh, self._device.type == "cuda"
+        mesh, pin = parameters.mesh, parameters.device.type == "cuda"
         own = range(num_parts)
         if not parameters.replicated:
             own = own[mesh.member :: mesh.ranks_per_tlp]
@@ -81,7 +80,7 @@ class Gradients:
         self._set_mode()
         for k in range(self.num_batches)[part]:
             seed = partial(part_seed, self.num_parts, self.seed, self.name, draw, str(tlp), k)
-            parts = moved(batches[k], self._device)
+            parts = moved(batches[k], self.parameters.device)
             self.parameters.add_gradient(row, tlp.task, parts, seed)
             self.passes += 1
             self.tokens += sum(part.tokens for part in batches[k])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +27,26 @@ class Segment:
     start: int
     stop: int
 
+    @classmethod
+    def of(cls, tasks: frozenset[str], start: int, stop: int) -> Segment:
+        """Named after its tasks."""
+        return cls("+".join(sorted(tasks)), tasks, start, stop)
+
     @property
     def span(self) -> slice:
         return slice(self.start, self.stop)
+
+
+def by_tasks(uses: Mapping[str, tuple[Any, frozenset[str]]]) -> dict[frozenset[str], list[str]]:
+    """Tasks -> names of what these use, what most tasks share first: the order of segments.
+
+    Args:
+        uses: name -> (anything, tasks that use it).
+    """
+    found: dict[frozenset[str], list[str]] = {}
+    for name, (_, tasks) in uses.items():
+        found.setdefault(tasks, []).append(name)
+    return {tasks: found[tasks] for tasks in sorted(found, key=lambda t: (-len(t), sorted(t)))}
 
 
 @dataclass(frozen=True)
@@ -64,19 +82,16 @@ class Layout:
             parameters: canonical name -> (parameter, tasks that use it), each parameter once. The
                 order within a segment is the order of the mapping.
         """
-        groups: dict[frozenset[str], list[str]] = {}
-        for name, (_, tasks) in parameters.items():
-            groups.setdefault(tasks, []).append(name)
         places: dict[str, Place] = {}
         segments = []
         end = 0
-        for tasks in sorted(groups, key=lambda tasks: (-len(tasks), sorted(tasks))):
+        for tasks, names in by_tasks(parameters).items():
             start = end
-            for name in groups[tasks]:
+            for name in names:
                 place = Place(end, parameters[name][0].shape)
                 places[name] = place
                 end = -(-place.stop // ALIGNMENT) * ALIGNMENT
-            segments.append(Segment("+".join(sorted(tasks)), tasks, start, end))
+            segments.append(Segment.of(tasks, start, end))
         return cls(tuple(segments), places, end)
 
 

@@ -43,6 +43,7 @@ class FsdpParameters:
         self.segments, self.pieces = layout.segments, layout.pieces
         self._sharded = [uses[piece.name][0] for piece in layout.pieces.own]
         self.live = self._masters(layout)
+        self.device = self.live.device
         self.grad = torch.zeros_like(self.live)
         self.state = InnerState.zeros(self.live, len(self.segments))
         self.failure: str | None = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from metatlp.data.parts import Part
@@ -30,7 +31,7 @@ class Parameters(Protocol):
         model: computes with the working weights; in a lockstep placement only when all ranks of
             the TLP group call it at once.
         config: AdamW's settings.
-        mesh: the TLP groups.
+        mesh: the TLP groups. device: where the model computes.
         segments: which tasks the spans of the vectors serve; in order, covering all of them.
         pieces: which elements of which parameters the vectors hold; the rest of them is padding,
             which stays zero.
@@ -44,6 +45,7 @@ class Parameters(Protocol):
     model: MultiTaskModel
     config: InnerConfig
     mesh: Mesh
+    device: torch.device
     segments: tuple[Segment, ...]
     pieces: Pieces
     live: Tensor

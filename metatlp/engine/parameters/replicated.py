@@ -89,6 +89,7 @@ class ReplicatedParameters:
         self.state = state or InnerState.zeros(arena.live, len(arena.segments))
         self.config, self.autocast, self.mesh = config, autocast, mesh or Mesh()
         self.segments, self.live = arena.segments, arena.live
+        self.device = arena.live.device
         self.sum = GradientSum(arena.grad, exact, self.mesh) if num_parts > 1 else None
         self.failure: str | None = None
         self._shrink: Tensor | None = None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from metatlp.engine.parameters.pieces import Piece, Pieces
-from metatlp.model.arena import ALIGNMENT, Segment
+from metatlp.model.arena import ALIGNMENT, Segment, by_tasks
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,14 @@ def lay_out(
         uses: canonical name -> (shape, tasks that use it), in one order on every rank.
         ranks: R. member: of the TLP group.
     """
-    groups: dict[frozenset[str], list[str]] = {}
-    for name, (_, tasks) in uses.items():
-        groups.setdefault(tasks, []).append(name)
     segments, own = [], []
     end = 0
-    for tasks in sorted(groups, key=lambda tasks: (-len(tasks), sorted(tasks))):
+    for tasks, names in by_tasks(uses).items():
         start = end
-        for name in groups[tasks]:
+        for name in names:
             own.append(_piece(name, uses[name][0], ranks, member, end))
             end = -(-own[-1].span.stop // ALIGNMENT) * ALIGNMENT
-        segments.append(Segment("+".join(sorted(tasks)), tasks, start, end))
+        segments.append(Segment.of(tasks, start, end))
     shapes = {name: shape for name, (shape, _) in uses.items()}
     return Layout(tuple(segments), Pieces(shapes, own), end)
 

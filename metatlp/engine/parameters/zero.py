@@ -117,7 +117,8 @@ class ZeroParameters:
         """
         self.engine, self.mesh = engine, mesh
         self.model: MultiTaskModel = engine.module
-        self.live, self.state = live, state
+        self.device: torch.device = engine.device
+        self.live, self.state = live, state  # maybe offloaded
         self.segments, self.pieces = tuple(segments), pieces
         # With stages 1 and 2 every rank has all working weights.
         self.lockstep = isinstance(internals, Stage3) and mesh.ranks_per_tlp > 1
@@ -163,7 +164,7 @@ class ZeroParameters:
             self.state.steps[numbers] += 1
         clip = self.config.grad_clip
         clipped = bool(clip) and (norm + 1e-6) / clip > 1.0
-        return torch.tensor(float(clipped), device=self.engine.device)
+        return torch.tensor(float(clipped), device=self.device)
 
     def publish(self) -> None:
         self._internals.publish()

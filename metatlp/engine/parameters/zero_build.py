@@ -22,7 +22,7 @@ from metatlp.engine.parameters.pieces import Piece, Pieces
 from metatlp.engine.parameters.zero import SegmentAdamW, ZeroParameters
 from metatlp.engine.parameters.zero_config import zero_config
 from metatlp.errors import InputError
-from metatlp.model.arena import ALIGNMENT, Segment
+from metatlp.model.arena import ALIGNMENT, Segment, by_tasks
 from metatlp.model.multitask import MultiTaskModel
 
 Uses = Mapping[str, tuple[nn.Parameter, frozenset[str]]]
@@ -90,8 +90,8 @@ def build_zero(
     shapes = {name: parameter.shape for name, (parameter, _) in uses.items()}
     # Before bf16 rounds them, and before stage 3 takes them away.
     weights = {name: p.detach().to("cpu", copy=True) for name, (p, _) in uses.items()}
-    groups = _by_tasks(uses)
-    optimizer = SegmentAdamW([list(group.values()) for group in groups.values()], inner)
+    groups = by_tasks(uses)
+    optimizer = SegmentAdamW([[uses[n][0] for n in names] for names in groups.values()], inner)
     engine = _initialize(model, optimizer, settings, mesh)
     internals = deepspeed_internals.opened(engine)
     masters = list(internals.masters())
@@ -117,14 +117,6 @@ def _refuse_cut(uses: Uses) -> None:
             "DeepSpeed configuration: zero3_init_flag must be false; it cuts the model over all "
             "ranks, and not over those of a TLP group"
         )
-
-
-def _by_tasks(uses: Uses) -> dict[frozenset[str], dict[str, nn.Parameter]]:
-    """Tasks -> the parameters that these use, by their names; in the order of an arena."""
-    found: dict[frozenset[str], dict[str, nn.Parameter]] = {}
-    for name, (parameter, tasks) in uses.items():
-        found.setdefault(tasks, {})[name] = parameter
-    return {tasks: found[tasks] for tasks in sorted(found, key=lambda t: (-len(t), sorted(t)))}
 
 
 def _initialize(
@@ -193,6 +185,6 @@ def _segments(
         starts.setdefault(master.group, span.start)
     edges = [starts[i] for i in range(len(tasks))] + [_spans(masters)[1]]
     return [
-        Segment("+".join(sorted(own)), own, start, stop)
+        Segment.of(own, start, stop)
         for own, start, stop in zip(tasks, edges[:-1], edges[1:], strict=True)
     ]
