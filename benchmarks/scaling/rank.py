@@ -12,10 +12,8 @@ from dataclasses import replace
 from statistics import median
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from meta_step.clock import Clock
-from meta_step.measure import peak_rss, resident
 from meta_step.workload import Workload
 
 from metatlp.data.parts import moved
@@ -29,6 +27,7 @@ from metatlp.engine.parameters.build import build_parameters
 from metatlp.engine.placement import Placement
 from metatlp.engine.plan import Slot, assign
 from scaling.counted import Counted
+from scaling.memory import Memory
 
 LR = 3e-5  # the training script's
 _ZERO = ("zero.stage3", "zero.stage_1_and_2", "zero.muon.muon_optimizer")
@@ -50,7 +49,9 @@ class Run:
         parameters = build_parameters(model, InnerConfig(), placement, mesh, parts, exact)
         self.inner_loop = InnerLoop(parameters, 0, parts, placement.rank)
         config = AveragingConfig(work.inner_steps, reduce=reduce)
-        self.cost = Cost(num_parameters, config, mesh, parts)
+        bf16 = placement.accelerator.mixed_precision == "bf16"
+        placed, width = placement.sharding.placed, 2 if bf16 else 4
+        self.cost = Cost(num_parameters, config, mesh, parts, placed=placed, working=width)
         self.strategy = Averaging(parameters, config, work.cost)
         self.theta_0 = self.strategy.theta.start.clone()
         self.loader = work.loader(parts, range(parts)[mesh.member :: parts])
@@ -96,11 +97,12 @@ def measure_world(
     Every rank takes part.
     """
     import_all(work.placement)
-    cuda = work.device.type == "cuda"
-    before = torch.cuda.memory_allocated() if cuda else resident("VmRSS")
+    memory = Memory(work.device)
     run = Run(work, reduce, ranks_per_tlp)
+    built, peak = memory.grown(), memory.peak()
+    memory.forget()
     seconds = timed_steps(run, warmup)
-    peak = torch.cuda.max_memory_allocated() if cuda else peak_rss()
+    stepped, peak = memory.grown(), max(peak, memory.peak())
     counted, last = Counted(ranks_per_tlp), len(work.queues) - 1
     with counted:
         reports = run.step(last)
@@ -108,7 +110,8 @@ def measure_world(
     found = {
         "seconds": seconds,
         "peak": peak,
-        "grown": peak - before,
+        "grown": {"building": built, "stepping": stepped, "between": memory.held()},
+        "formula_memory": sum(run.cost.memory().values()),
         "num_parameters": run.cost.num_parameters,
         "inner_steps": len(reports) * work.inner_steps,
         "losses": {report.slot: report.loss for report in reports},

@@ -12,6 +12,8 @@ from scaling.simulate import AIM, IN_TURN, SLOTS, TOKENS, WAYS
 from scaling.worlds import World
 
 MIB, MB = 2**20, 1e6
+# When memory is looked at.
+_MOMENTS = ("between", "stepping", "building")
 
 Ranks = Sequence[Mapping[str, Any]]
 
@@ -27,7 +29,8 @@ def sections(results: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     """Title and lines of every part that is there."""
     worlds = results["worlds"]
     found = [
-        ("Seconds of a meta step, and peak memory of a rank", times_table(worlds)),
+        ("Seconds of a meta step", times_table(worlds)),
+        ("Memory of a rank, bytes per parameter of the model", memory_table(worlds)),
         ("MB of a meta step, of the rank that sends most", bytes_table(worlds)),
         ("Collectives of a meta step, of the first rank", collectives_table(worlds)),
     ]
@@ -42,22 +45,23 @@ def sections(results: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
 
 
 def times_table(worlds: Mapping[str, Ranks]) -> list[str]:
-    """A round is as long as on its slowest rank; memory is that of the largest."""
+    """A round is as long as on its slowest rank."""
     rows = []
     for name, ranks in worlds.items():
         rounds = [max(each) for each in zip(*(rank["seconds"] for rank in ranks), strict=True)]
-        grown = max(rank["grown"] for rank in ranks)
-        rows.append(
-            [
-                *_names(name),
-                *(f"{value:.3f}" for value in quantiles(rounds)),
-                f"{max(rank['peak'] for rank in ranks) / MIB:,.0f}",
-                f"{grown / MIB:,.0f}",
-                f"{grown / ranks[0]['num_parameters']:.0f}",
-            ]
-        )
-    head = ["placement", "T x R", "p20 s", "p50 s", "p80 s", "peak MiB", "grown MiB"]
-    return table([*head, "grown B/parameter"], rows)
+        rows.append([*_names(name), *(f"{value:.3f}" for value in quantiles(rounds))])
+    return table(["placement", "T x R", "p20 s", "p50 s", "p80 s"], rows)
+
+
+def memory_table(worlds: Mapping[str, Ranks]) -> list[str]:
+    """Of the rank that holds most; the formula is cost.py's, without activations."""
+    rows = []
+    for name, ranks in worlds.items():
+        most = max(ranks, key=lambda rank: rank["grown"]["between"])
+        held = [most["formula_memory"], *(most["grown"][at] for at in _MOMENTS)]
+        per = (f"{value / most['num_parameters']:.1f}" for value in held)
+        rows.append([*_names(name), *per, f"{most['peak'] / MIB:,.0f}"])
+    return table(["placement", "T x R", "formula", *_MOMENTS, "peak MiB"], rows)
 
 
 def bytes_table(worlds: Mapping[str, Ranks]) -> list[str]:
