@@ -46,7 +46,7 @@ def test_quick_gives_way_to_flags():
     assert (data.selection, bench.k, bench.worlds) == (
         "pos_en,ner_en",
         5,
-        "replicated:2x1,fsdp2:1x2",
+        "replicated:1x1,fsdp2:1x2",
     )
     with pytest.raises(InputError, match="--bandwidth 0"):
         parse("--bandwidth", "0")

@@ -1,12 +1,11 @@
 """The encoding cache: what it holds, when it is built again, and several processes at once."""
 
 import hashlib
+import multiprocessing
 import os
 import signal
 import string
-import subprocess
-import sys
-import textwrap
+import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
@@ -259,51 +258,53 @@ def test_nothing_left_is_an_input_error(tokenizer, tmp_path):
         encode_split(Memory({NLI: []}), NLI, "dev", tokenizer, Limits(), tmp_path)
 
 
-# Run as a process of its own: builds one split, slowly, and dies while reading if told to.
-WORKER = """
-    import importlib.util, os, signal, sys, time
-    spec = importlib.util.spec_from_file_location("test_cache", sys.argv[1])
-    t = importlib.util.module_from_spec(spec); sys.modules["test_cache"] = t
-    spec.loader.exec_module(t)
+class Slow(Memory):
+    """Says that it is read, and takes its time."""
 
-    class Slow(t.Memory):
-        def read(self, tlp, split):
-            open(os.path.join(sys.argv[2], f"read-{os.getpid()}"), "w").close()
-            if sys.argv[3] == "die":
-                os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(1)
-            return super().read(tlp, split)
+    def __init__(self, folder, dies):
+        super().__init__(EXAMPLES)
+        self.folder, self.dies = folder, dies
 
-    ready = os.path.join(sys.argv[2], f"ready-{os.getpid()}")
-    open(ready, "w").close()
+    def read(self, tlp, split):
+        (self.folder / f"read-{os.getpid()}").touch()
+        if self.dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(1)
+        return super().read(tlp, split)
+
+
+def build(folder, tokenizer, dies, together):
+    """In a process of its own, once `together` of them are there."""
+    (folder / f"ready-{os.getpid()}").touch()
     limit = time.monotonic() + 60
-    while sum(n.startswith("ready-") for n in os.listdir(sys.argv[2])) < int(sys.argv[4]):
+    while len(list(folder.glob("ready-*"))) < together:
         assert time.monotonic() < limit
         time.sleep(0.01)
-    split = t.encode_split(Slow(t.EXAMPLES), t.POS, "train", t.make_tokenizer(), t.Limits(),
-                           os.path.join(sys.argv[2], "cache"))
-    print(split.fingerprint, split.num_rows)
-"""
+    source = Slow(folder, dies)
+    split = encode_split(source, POS, "train", tokenizer, Limits(), folder / "cache")
+    (folder / f"built-{os.getpid()}").write_text(f"{split.fingerprint} {split.num_rows}")
 
 
-def start(folder, what, together):
-    code = textwrap.dedent(WORKER)
-    command = [sys.executable, "-c", code, __file__, str(folder), what, str(together)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(*arguments):
+    process = multiprocessing.get_context("fork").Process(target=build, args=arguments)
+    process.start()
+    return process
 
 
-def test_two_processes_build_once(tmp_path):
-    workers = [start(tmp_path, "build", 2) for _ in range(2)]
-    results = [worker.communicate(timeout=120) for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], results
-    assert results[0][0] == results[1][0] and results[0][0].endswith(" 3\n")
+def test_two_processes_build_once(tokenizer, tmp_path):
+    workers = [start(tmp_path, tokenizer, False, 2) for _ in range(2)]
+    for worker in workers:
+        worker.join(120)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    one, other = (path.read_text() for path in tmp_path.glob("built-*"))
+    assert one == other and one.endswith(" 3")
     assert len(list(tmp_path.glob("read-*"))) == 1
 
 
 def test_a_killed_builder_holds_nobody_up(tokenizer, tmp_path):
-    worker = start(tmp_path, "die", 1)
-    worker.communicate(timeout=120)
-    assert worker.returncode == -signal.SIGKILL
+    worker = start(tmp_path, tokenizer, True, 1)
+    worker.join(120)
+    assert worker.exitcode == -signal.SIGKILL
     source = Memory(EXAMPLES)
     split = encode_split(source, POS, "train", tokenizer, Limits(), tmp_path / "cache")
     assert source.reads == [POS] and split.num_rows == 3

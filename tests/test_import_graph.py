@@ -3,7 +3,8 @@
 import ast
 import graphlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,15 +32,21 @@ def module_name(path: Path) -> str:
     return ".".join((PACKAGES.get(parts[0], parts[0]), *parts[1:]))
 
 
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    """Of the whole file; several tests look at them."""
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def imports(path: Path) -> Iterator[str]:
     """Full names of what a file imports, anywhere in it."""
     own = module_name(path).split(".")
     package = own if path.name == "__init__.py" else own[:-1]
-    return imported_names(path.read_text(encoding="utf-8"), package)
+    return imported_names(nodes(path), package)
 
 
-def imported_names(source: str, package: list[str]) -> Iterator[str]:
-    for node in ast.walk(ast.parse(source)):
+def imported_names(tree: Iterable[ast.AST], package: list[str]) -> Iterator[str]:
+    for node in tree:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -125,7 +132,7 @@ def test_no_pickle_and_no_remote_code():
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in EVERYTHING
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in nodes(path)
         if unsafe(node)
     ]
     assert not found
@@ -144,7 +151,7 @@ def test_every_load_refuses_remote_code():
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in [*SCRIPTS, *INSTALLED]
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in nodes(path)
         if loads_unguarded(node)
     ]
     assert not found
@@ -153,7 +160,7 @@ def test_every_load_refuses_remote_code():
 def test_this_reader_sees_every_form():
     # So that the tests above can fail.
     source = "import os, kernels\ndef f():\n    from . import a\n    from ..b.c import d\n"
-    names = set(imported_names(source, ["metatlp", "data"]))
+    names = set(imported_names(ast.walk(ast.parse(source)), ["metatlp", "data"]))
     assert names == {*("os", "kernels", "metatlp.data.a", "metatlp.b.c", "metatlp.b.c.d")}
     for text in ("torch.load(p)", "f(trust_remote_code=True)", "np.load(p, allow_pickle=flag)"):
         assert any(unsafe(node) for node in ast.walk(ast.parse(text)))

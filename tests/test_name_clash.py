@@ -4,6 +4,7 @@ A stub distribution stands for the real one. transformers imports it in
 transformers.integrations.hub_kernels, when the installed version suits it.
 """
 
+import ast
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ PATTERNS = ("train_*.py", "finetune.py", "evaluate_*.py")
 SCRIPTS = sorted(path for pattern in PATTERNS for path in ROOT.glob(pattern))
 VERSION = getattr(import_utils, "KERNELS_MIN_VERSION", "0.18.2")
 
-# What the scripts begin with, on a copy: proves the remedy without any of the scripts.
+# What all scripts begin with: on a copy it proves the remedy without any of them.
 PREAMBLE = """\
 import sys
 from pathlib import Path
@@ -126,8 +127,17 @@ def test_the_preamble_does_no_harm_without_the_package(tmp_path):
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_every_script_bears_the_package(script, stub, tmp_path):
-    assert_imported(run(script, tmp_path, stub))
+def test_every_script_begins_with_the_preamble(script):
+    """Behind the docstring, and before any other import."""
+    module = ast.parse(script.read_text())
+    _, future, *rest = module.body
+    assert ast.get_docstring(module) and ast.unparse(future).startswith("from __future__ import ")
+    expected = ast.parse(PREAMBLE).body
+    assert [ast.unparse(line) for line in rest[: len(expected)]] == list(map(ast.unparse, expected))
+
+
+def test_so_begun_a_script_bears_the_package(stub, tmp_path):
+    assert_imported(run(ROOT / "train_meta.py", tmp_path, stub))
 
 
 def test_the_module_that_is_a_script_bears_the_package(stub):

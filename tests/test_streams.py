@@ -182,9 +182,12 @@ def expected(tlp, episode):
 
 
 def same(batches, others):
-    return len(batches) == len(others) == 3 and all(
+    """Batches in one part each, and the tensors of such batches."""
+    assert all((part.index, part.weight) == (0, 1.0) for (part,) in batches)
+    tensors = [part.tensors for (part,) in batches]
+    return len(tensors) == len(others) == 3 and all(
         one.keys() == other.keys() and all((one[name] == other[name]).all() for name in one)
-        for one, other in zip(batches, others, strict=True)
+        for one, other in zip(tensors, others, strict=True)
     )
 
 

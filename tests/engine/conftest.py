@@ -31,6 +31,11 @@ if not torch.cuda.is_available():
     os.environ["DS_ACCELERATOR"] = "cpu"
 
 ROOT = Path(__file__).resolve().parents[2]
+# What DeepSpeed imports when an engine is made.
+DEEPSPEED_MODULES = [
+    f"deepspeed.runtime.{name}"
+    for name in ("zero.stage3", "zero.stage_1_and_2", "zero.muon.muon_optimizer")
+]
 
 NOUNS = ["dog", "tree", "house", "river", "bird", "stone"]
 VERBS = ["sees", "likes", "finds", "builds"]
@@ -148,9 +153,8 @@ def deepspeed(stage: int) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def launcher_sets() -> dict[str, dict[str, str]]:
+def launcher_sets(deepspeed_imported) -> dict[str, dict[str, str]]:
     """Placement of the parameters -> what accelerate launch sets for its YAML."""
-    pytest.importorskip("deepspeed")
     fsdp = {"FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "true"}
     return {
         "replicated": {},
@@ -232,6 +236,7 @@ def start():
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            cwd=ROOT,
             start_new_session=True,
         )
         running.append(process)
@@ -296,10 +301,24 @@ class Fork:
 
 
 @pytest.fixture(scope="session")
-def fork(start, tmp_path_factory):
+def fork_server(start):
+    """A process that has imported everything, for forks of it to begin with."""
+    return start("tests/engine/workers/forks.py", [])
+
+
+@pytest.fixture(scope="session")
+def deepspeed_imported(fork_server):
+    """Of a run under DeepSpeed, four seconds are imports: forks from now on have them."""
+    pytest.importorskip("deepspeed")
+    fork_server.stdin.write(json.dumps({"import": DEEPSPEED_MODULES}) + "\n")
+    fork_server.stdin.flush()
+    assert fork_server.stdout.readline() == "{}\n"
+
+
+@pytest.fixture(scope="session")
+def fork(fork_server, tmp_path_factory):
     """Start a script in one process, seconds sooner than by a launch; returns a Fork."""
-    server = start("tests/engine/workers/forks.py", [])
-    running = []
+    server, running = fork_server, []
 
     def run(arguments: list[str], script: str | Path = "train_meta.py", **environment) -> Fork:
         order = {"script": str(ROOT / script), "arguments": arguments, "environment": environment}
@@ -314,16 +333,16 @@ def fork(start, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def fork_world(fork):
-    """Run a script to its end in `world` forks over gloo; returns them, in rank order.
+def fork_ranks(fork):
+    """Start a script in `world` forks over gloo; returns them, in rank order.
 
     They find in their environment what torchrun puts there, and meet at a store that is held here.
     """
+    stores = []
 
-    def run(
-        arguments: list[str], world: int, script="train_meta.py", codes=(0,), seconds=600.0
-    ) -> list[Fork]:
+    def run(arguments: list[str], world: int, script="train_meta.py") -> list[Fork]:
         store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        stores.append(store)
         shared = {
             "WORLD_SIZE": str(world),
             "LOCAL_WORLD_SIZE": str(world),
@@ -331,10 +350,22 @@ def fork_world(fork):
             "MASTER_PORT": str(store.port),
             "TORCHELASTIC_USE_AGENT_STORE": "True",
         }
-        ranks = [
+        return [
             fork(arguments, script, RANK=str(rank), LOCAL_RANK=str(rank), **shared)
             for rank in range(world)
         ]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def fork_world(fork_ranks):
+    """The same, to its end."""
+
+    def run(
+        arguments: list[str], world: int, script="train_meta.py", codes=(0,), seconds=600.0
+    ) -> list[Fork]:
+        ranks = fork_ranks(arguments, world, script)
         for rank in ranks:
             assert rank.wait(seconds) in codes, [each.err[-3000:] for each in ranks]
         return ranks

@@ -296,12 +296,12 @@ def test_debug_makes_a_tiny_demo():
     assert parse("--debug", "--model", "ENCODER")[1].pretrain_steps is None
 
 
-def test_help_lists_every_flag(launch):
-    done = launch("train_meta.py", ["--help"])
-    assert done.returncode == 0 and done.stderr == ""
+def test_help_lists_every_flag(fork):
+    done = fork(["--help"])
+    assert done.wait() == 0 and done.err == ""
     for flag in FLAGS:
-        assert f"{flag} " in done.stdout or f"{flag}\n" in done.stdout, flag
-    assert "default: None" not in done.stdout
+        assert f"{flag} " in done.out or f"{flag}\n" in done.out, flag
+    assert "default: None" not in done.out
 
 
 def test_flags_of_rewards_are_what_the_sampler_makes_of_them():

@@ -44,7 +44,7 @@ def sentiment(written):
 
 
 def test_a_tlp_and_a_task_of_ones_own_train_resume_and_are_exported(
-    written, meta_flags, launch, sentiment, train_meta
+    written, meta_flags, fork, sentiment, train_meta
 ):
     run = written / "run"
     arguments = [
@@ -56,8 +56,8 @@ def test_a_tlp_and_a_task_of_ones_own_train_resume_and_are_exported(
     def records():
         return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
-    done = launch(written / "sentiment.py", ["train_meta.py", *arguments])
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = fork(["train_meta.py", *arguments], written / "sentiment.py")
+    assert done.wait() == 0, done.err[-3000:]
     scores = records()[-1]["dev"]
     assert scores.keys() == {*OWN, "nli_en"}
     assert all(scores[tlp]["examples"] == 4 for tlp in OWN)

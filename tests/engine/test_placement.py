@@ -98,6 +98,8 @@ def test_several_ranks_say_it_once(fork_world, meta_flags, tmp_path):
 
 
 def test_accelerate_launch_that_starts_one_process(tmp_path):
+    """It is known by MASTER_ADDR without WORLD_SIZE; if a later Accelerate changes this, the check
+    must change."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
     flags = ["--data-dir", "DATA", "--model", "ENCODER", "--output-dir", str(tmp_path / "run")]
     environment = {k: v for k, v in os.environ.items() if k not in {*WORLD, "WORLD_SIZE"}}

@@ -169,7 +169,7 @@ def stopped_step(output: str) -> int:
     return int(line.split()[5])
 
 
-def test_moved_between_one_rank_and_two(tmp_path, fork, fork_world, to_end, start, grid_flags):
+def test_moved_between_one_rank_and_two(tmp_path, fork, fork_ranks, fork_world, to_end, grid_flags):
     arguments = [*grid_flags, "--max-meta-steps", "24", "--outer-momentum", "0.9"]
     arguments += ["--sampler", "multidds", "--dev-tlps", "pos_en,pos_hi", "--dds-every", "5"]
     arguments += ["--dds-baseline", "ema", "--reward-smoothing", "0.5", "--dds-lr", "1"]
@@ -188,14 +188,14 @@ def test_moved_between_one_rank_and_two(tmp_path, fork, fork_world, to_end, star
     assert starts["placement"]["processes"] == 2
     assert [s["placement"]["processes"] for s in starts["earlier_starts"]] == [1]
 
-    two = start("train_meta.py", [*arguments, "--output-dir", str(down)], 2)
+    two = fork_ranks([*arguments, "--output-dir", str(down)], 2)
     # After a step, not after the probabilities that are recorded first: a rank that has not begun
     # its first step ends at once, and the other one fails for want of it.
     metrics = down / "metrics.jsonl"
-    poll(lambda: (metrics.exists() and '"slots"' in metrics.read_text()) or two.poll() is not None)
-    two.send_signal(signal.SIGTERM)
-    out, _ = two.communicate(timeout=60)
-    assert 0 < stopped_step(out) < 24
+    poll(lambda: (metrics.exists() and '"slots"' in metrics.read_text()) or two[0].ended())
+    two[1].kill(signal.SIGTERM)
+    assert [rank.wait() for rank in two] == [0, 0], two[0].err
+    assert 0 < stopped_step(two[0].out) < 24
     to_end([*arguments, "--resume", "auto"], down)
     assert_same(down, whole)
 

@@ -11,7 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from metatlp.engine.build import head_specs
 from metatlp.engine.same_run import PLACES, RunIdentity, checksum, moved_line
+from metatlp.model.multitask import build_model
 
 ROOT = Path(__file__).resolve().parents[2]
 IDENTITY = RunIdentity(
@@ -43,10 +45,12 @@ def test_identity_through_a_checkpoint():
     assert "save_every" not in PLACES and IDENTITY.difference(IDENTITY, PLACES) is None
 
 
-def test_checksum_sees_one_bit():
-    one, other = torch.zeros(5), torch.zeros(5)
+def test_checksum_sees_one_bit(encoder_dir):
+    one, other = (build_model(str(encoder_dir), head_specs(["pos"]), seed=1) for _ in range(2))
     assert checksum(one) == checksum(other)
-    other[3] = -0.0
+    parameter, _ = other.named_uses()["encoder.embeddings.LayerNorm.bias"]
+    assert parameter[3] == 0.0
+    parameter.data[3] = -0.0
     assert checksum(one) != checksum(other)
 
 
@@ -147,9 +151,7 @@ def first_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def test_another_precision_or_number_of_threads_on_resuming(
-    fork, launch, meta_flags, tmp_path, monkeypatch
-):
+def test_another_precision_or_number_of_threads_on_resuming(fork, meta_flags, tmp_path):
     flags = [*meta_flags, "--selection", "task:pos", "--resume", "auto"]
     flags += ["--max-meta-steps", "1", "--output-dir", str(tmp_path / "run")]
     assert fork(flags, ACCELERATE_MIXED_PRECISION="bf16").wait() == 0
@@ -157,9 +159,13 @@ def test_another_precision_or_number_of_threads_on_resuming(
     assert refused.wait() == 2
     line = refused.err.splitlines()[-1]
     assert line.endswith("step_000001 was made with mixed precision bf16, not no")
-    # The number of threads is read where a process begins.
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    moved = launch("train_meta.py", flags)
-    assert moved.returncode == 0, moved.stderr
-    assert moved.stdout.count("note: the checkpoint was made on ") == 1
+    # The variable OMP_NUM_THREADS is read where a process begins, long before a fork of it.
+    script = tmp_path / "two_threads.py"
+    script.write_text(
+        "import runpy, torch\n"
+        "torch.set_num_threads(2)\n"
+        f"runpy.run_path({str(ROOT / 'train_meta.py')!r}, run_name='__main__')\n"
+    )
+    moved = fork(flags, script, ACCELERATE_MIXED_PRECISION="bf16")
+    assert moved.wait() == 0, moved.err
+    assert moved.out.count("note: the checkpoint was made on ") == 1

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 from metatlp.engine import checkpoint
@@ -14,7 +12,7 @@ from metatlp.engine.reopen import saved_arguments
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_a_sampler_of_ones_own_learns_and_resumes(tmp_path, grid_flags):
+def test_a_sampler_of_ones_own_learns_and_resumes(tmp_path, fork, grid_flags):
     text = (ROOT / "docs" / "samplers.md").read_text(encoding="utf-8")
     (script,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     (tmp_path / "greedy.py").write_text(script)
@@ -22,9 +20,8 @@ def test_a_sampler_of_ones_own_learns_and_resumes(tmp_path, grid_flags):
 
     def train(folder, *more):
         arguments = [*flags, "--output-dir", str(tmp_path / folder), *more]
-        command = [sys.executable, str(tmp_path / "greedy.py"), *arguments]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-3000:]
+        done = fork(arguments, tmp_path / "greedy.py")
+        assert done.wait() == 0, done.err[-3000:]
         lines = (tmp_path / folder / "metrics.jsonl").read_text().splitlines()
         return [json.loads(line) for line in lines]
 

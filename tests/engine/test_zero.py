@@ -67,9 +67,8 @@ each_case = pytest.mark.parametrize("name", CASES)
 
 
 @pytest.fixture(scope="module")
-def measured(fork, encoder_dir, tmp_path_factory):
+def measured(deepspeed_imported, fork, encoder_dir, tmp_path_factory):
     """Name of a case -> what each rank of its world measured."""
-    pytest.importorskip("deepspeed")
     worlds = [(4, TWO_GROUPS), (2, ONE_GROUP)]
     output = tmp_path_factory.mktemp("zero")
     process = fork([str(encoder_dir), json.dumps(worlds), str(output)], WORKER)

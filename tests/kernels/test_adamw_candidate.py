@@ -58,7 +58,7 @@ def close(got: Tensor, expected: Tensor) -> bool:
     return bool(error <= 1e-6 * expected.double().norm())
 
 
-@pytest.mark.parametrize("length", [1, 63, 4097, 1_000_003])
+@pytest.mark.parametrize("length", [1, 63, 4097, 500_003 if INTERPRETED else 1_000_003])
 @pytest.mark.parametrize("offsets", [SAME, UNLIKE], ids=["same", "unlike"])
 def test_steps_as_torch_does(step_, offsets, length, device):
     buffers = {role: torch.full((length + 32,), AROUND, device=device) for role in ROLES}

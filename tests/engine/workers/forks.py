@@ -4,8 +4,10 @@ Reads one JSON object per line and answers each with one:
     {"script": FILE, "arguments": [...], "environment": {...}, "out": FILE, "err": FILE}
         -> {"pid": N}, leader of its own session
     {"wait": N} -> {"code": exit code, or minus the signal that killed it}
+    {"import": [MODULE, ...]} -> {}, once they are there for all runs to come
 """
 
+import importlib
 import json
 import os
 import runpy
@@ -58,6 +60,10 @@ for line in sys.stdin:
     order = json.loads(line)
     if "wait" in order:
         answer = {"code": os.waitstatus_to_exitcode(os.waitpid(order["wait"], 0)[1])}
+    elif "import" in order:
+        for name in order["import"]:
+            importlib.import_module(name)
+        answer = {}
     else:
         pid = os.fork()
         if pid == 0:

@@ -5,11 +5,10 @@ zero_steps.py ENCODER WORLDS OUTPUT
             {"name": ..., "zero": {...}}, with mixed_precision and idle_heads or not
     OUTPUT  folder; every rank writes WORLD-RANK.json there: name of the case -> what it measured
 
-The ranks are forks of this process, for DeepSpeed takes long to import.
+The ranks are forks of this process.
 """
 
 import gc
-import importlib
 import json
 import os
 import sys
@@ -245,8 +244,6 @@ def rank_of_a_world(rank, world, encoder, cases, output):
 def main(encoder, worlds, output):
     torch.set_num_threads(1)
     deepspeed_internals.before_process_group()
-    for name in ("zero.stage3", "zero.stage_1_and_2", "zero.muon.muon_optimizer"):
-        importlib.import_module(f"deepspeed.runtime.{name}")
     for world, cases in json.loads(worlds):
         ranks = []
         for rank in range(world):
