@@ -1,10 +1,10 @@
-"""Compiles every kernel for a GPU that need not be there, through the launches that users make.
+"""Compiles every kernel for GPUs that need not be there, through the launches that users make.
 
-    python compile_kernels.py 90 FILE
+    python compile_kernels.py FILE 80 90
 
-Writes JSON: for each launch and each kernel in it, the bytes that a thread moves in accesses of 16
-bytes or more to global memory, as the PTX has them, and what the cubin uses. Run in a process of
-its own, without TRITON_INTERPRET: it gives Triton a driver that only knows a name.
+Writes JSON: for each GPU, each launch and each kernel in it, the bytes that a thread moves
+in accesses of 16 bytes or more to global memory, as the PTX has them, and what the cubin uses. Run
+in a process of its own, without TRITON_INTERPRET: it gives Triton a driver that only knows a name.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Driver:
         return self.target
 
     def get_current_device(self) -> int:
-        return 0
+        return self.target.arch  # what is compiled is kept by device
 
     def get_current_stream(self, device: int | None = None) -> int:
         return 0
@@ -60,6 +60,7 @@ class Compiling:
     def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
         def compile_for(*args: Any, **options: Any) -> None:
             compiled = self.kernel.warmup(*args, grid=grid, **options)
+            assert compiled.metadata.target == driver.active.get_current_target()
             self.seen.append(describe(compiled, options))
             for arg in args:
                 if isinstance(arg, torch.Tensor):
@@ -206,21 +207,24 @@ def matrix(rows: int, dtype: torch.dtype) -> torch.Tensor:
     return torch.zeros(rows, room, dtype=dtype)[:, :P]
 
 
-def main(capability: int, file: Path) -> None:
-    driver.set_active(Driver(capability))
+def main(file: Path, capabilities: list[str]) -> None:
     launch._grid = lambda length, device, block: (block, 1)  # as on CUDA, not as interpreted
     seen: list[dict[str, Any]] = []
     for module in (triton_kernels, adamw_triton):
         for name, kernel in list(vars(module).items()):
             if name.endswith("_kernel"):
                 setattr(module, name, Compiling(kernel, seen))
-    found = {}
-    for name, run, reads, writes in launches():
-        seen.clear()
-        run()
-        found[name] = {"reads": sum(reads), "writes": sum(writes), "kernels": list(seen)}
+    found: dict[str, dict[str, Any]] = {}
+    for capability in capabilities:
+        driver.set_active(Driver(int(capability)))
+        found[capability] = {}
+        for name, run, reads, writes in launches():
+            seen.clear()
+            run()
+            numbers = {"reads": sum(reads), "writes": sum(writes), "kernels": list(seen)}
+            found[capability][name] = numbers
     file.write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), sys.argv[2:])

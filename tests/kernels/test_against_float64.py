@@ -16,9 +16,13 @@ from metatlp.kernels import accumulate_delta_, apply_delta_, cosine_terms, gram,
 
 F32, BF16, F16, I64 = torch.float32, torch.bfloat16, torch.float16, torch.int64
 INTERPRETED = "TRITON_INTERPRET" in os.environ
-# Several blocks of every program; of up to 2**17 elements in the interpreter, which takes its time.
+# Several blocks of a program. The interpreter takes its time, and its three programs have blocks of
+# 2**17 elements; in a reduction of one row 2**18, of three 2**16, in `gram` 2**13.
 LONG = 500_003 if INTERPRETED else 1_000_003
-LENGTHS = (0, 1, 63, 1024, 4097, LONG)
+LONG_ROWS = {1: 1_000_003, 3: 300_007 if INTERPRETED else 1_000_003}
+LONG_GRAM = dict.fromkeys(LONG_ROWS, 50_021 if INTERPRETED else 1_000_003)
+SHORT = (0, 1, 63, 1024, 4097)
+LENGTHS = (*SHORT, LONG)
 REDUCED = 1e-5
 # Rounding to the nearest is off by up to 2**-8 in bfloat16 and 2**-11 in float16.
 TOLERANCE = {F32: 1e-6, BF16: 5e-3, F16: 1e-3, torch.float64: REDUCED}
@@ -207,7 +211,7 @@ def test_beta_zero_leaves_start_as_it_is(exponent, device):
 def layouts(number: int, length: int) -> list[tuple[int, int, int]]:
     """Offset of the rows in a matrix, elements between them, offset of the one vector."""
     few = [(7, 6, 7), (1, 0, 0)]
-    if number > 10 or length == LONG:
+    if number > 10 or length > max(SHORT):
         return few[: 1 if number > 10 else 2]
     return [*few, (0, -length % 16, 0), (0, 1, 0), (1, 31, 1), (16, 3, 16), (3, 5, 1)]
 
@@ -219,17 +223,17 @@ def rows_in(values: Tensor, offset: int, gap: int, device: torch.device) -> Tens
     return matrix[:, offset : offset + length].copy_(values)
 
 
-def sizes(many: int) -> list[tuple[int, int]]:
+def sizes(many: int, long: dict[int, int]) -> list[tuple[int, int]]:
     """Numbers of rows with lengths; many rows are not long."""
     return [
-        *((n, length) for n in (1, 3) for length in LENGTHS),
+        *((n, length) for n in long for length in (*SHORT, long[n])),
         (many, 0),
         (many, 63),
         (many, 4097),
     ]
 
 
-@pytest.mark.parametrize(("number", "length"), sizes(33))
+@pytest.mark.parametrize(("number", "length"), sizes(33, LONG_ROWS))
 @pytest.mark.parametrize("dtype", [F32, BF16, F16], ids=name)
 def test_cosine_terms(dtype, number, length, device):
     # Related to the one vector, so that a dot product is a sum and not only noise.
@@ -249,7 +253,7 @@ def test_cosine_terms(dtype, number, length, device):
     assert torch.equal(cosine_terms(rows[0], vector).cpu(), cosine_terms(rows[:1], vector)[0].cpu())
 
 
-@pytest.mark.parametrize(("number", "length"), sizes(66))
+@pytest.mark.parametrize(("number", "length"), sizes(66, LONG_GRAM))
 @pytest.mark.parametrize("dtype", [F32, BF16, F16], ids=name)
 def test_gram(dtype, number, length, device):
     values = (normal(0, number, length) + normal(1, length)).to(dtype)

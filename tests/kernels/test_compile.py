@@ -18,20 +18,28 @@ ELEMENTWISE = {"delta_kernel", "apply_kernel", CANDIDATE}
 REDUCTIONS = {"cosine_kernel", "gram_kernel"}
 
 
-@pytest.fixture(scope="module", params=[80, 90, 100], ids="sm_{}".format)
-def launches(request, tmp_path_factory) -> dict[str, dict]:
-    """What each launch compiles to (see compile_kernels.py)."""
+GPUS = ("80", "90", "100")
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory) -> dict[str, dict[str, dict]]:
+    """GPU -> what each launch compiles to (see compile_kernels.py)."""
     folder = tmp_path_factory.mktemp("compiled")
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     environment["TRITON_CACHE_DIR"] = str(folder)
     done = subprocess.run(
-        [sys.executable, SCRIPT, str(request.param), folder / "found.json"],
+        [sys.executable, SCRIPT, folder / "found.json", *GPUS],
         capture_output=True,
         text=True,
         env=environment,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads((folder / "found.json").read_text())
+
+
+@pytest.fixture(params=GPUS, ids="sm_{}".format)
+def launches(request, compiled) -> dict[str, dict]:
+    return compiled[request.param]
 
 
 def narrow(launch: dict) -> list[str]:
