@@ -73,8 +73,8 @@ class Heartbeat:
         self._add(self._rank, _FINISHED if finished else _LEFT)
 
     def beating(self) -> dict[int, int]:
-        """The counts of those looked at that have not ended."""
-        counts = {rank: self._add(rank, 0) for rank in self._seen}
+        """The counts of those looked at that have not ended, nor stood still when last seen."""
+        counts = {r: self._add(r, 0) for r, (_, beats) in self._seen.items() if beats < SUSPECT}
         return {rank: count for rank, count in counts.items() if 0 <= count < _FINISHED}
 
     def _look(self) -> None:
