@@ -15,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, gather_object
 
+from metatlp.engine import heartbeat
 from metatlp.engine.mesh import TIMEOUT
 from metatlp.engine.parameters import deepspeed_internals
 from metatlp.engine.sharding import Sharding, sharding_of
@@ -140,6 +141,7 @@ def start(report_to: str, project_dir: str) -> Placement:
             project_dir=project_dir,
             kwargs_handlers=[InitProcessGroupKwargs(timeout=TIMEOUT)],
         )
+        heartbeat.begin(accelerator.process_index, accelerator.num_processes)
     except (torch.distributed.DistError, ValueError) as error:
         raise InputError(f"the processes could not meet: {error}") from error
     if accelerator.num_processes != announced:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import torch
 from transformers import HfArgumentParser
 
-from metatlp.engine.lost import is_loss, lost_line
+from metatlp.engine import heartbeat
 from metatlp.engine.placement import AgreedError
 from metatlp.engine.signals import Stopped
 from metatlp.errors import DivergedError, InputError
@@ -96,11 +96,12 @@ def run_script(main: Callable[[Sequence[str]], int]) -> NoReturn:
     """Run a script's main; an InputError is one line on standard error and exit code 2.
 
     With several ranks an error that all of them have is printed by rank 0 alone. A run that a
-    signal ended is one line on standard output and exit code 0; one that has lost a process is one
-    line on standard error and exit code 1.
+    signal ended is one line on standard output and exit code 0; one that has lost a rank is one
+    line on standard error, told by one of the others, and exit code 1.
     """
     try:
         code = main(sys.argv[1:])
+        heartbeat.end(finished=True)
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
     except InputError as error:
@@ -116,15 +117,14 @@ def run_script(main: Callable[[Sequence[str]], int]) -> NoReturn:
             )
         code = 1
     except RuntimeError as error:
-        if not is_loss(error):
-            raise
-        if line := lost_line():
-            print(f"{os.path.basename(sys.argv[0])}: error: {line}", file=sys.stderr, flush=True)
-        code = 1
+        heartbeat.explain(error)
+        raise
     except Stopped as stopped:
         if os.environ.get("RANK", "0") == "0":
             print(stopped, flush=True)
         code = 0
+    finally:
+        heartbeat.end(finished=False)
     sys.exit(code)
 
 
