@@ -29,7 +29,7 @@ RUNS = {
 }
 
 
-def poll(condition, seconds: float = 60.0, between: float = 0.002):
+def poll(condition, seconds: float = 180.0, between: float = 0.002):
     """The first true value of `condition`; the wait is bounded."""
     end = time.monotonic() + seconds
     while not (value := condition()):

@@ -21,7 +21,7 @@ NOTHING = "stopped before the first meta step; there was nothing to save"
 LATE = "stopped after the last meta step, which is saved, but before the last evaluation and the "
 
 
-def poll(condition, seconds: float = 60.0, between: float = 0.002):
+def poll(condition, seconds: float = 180.0, between: float = 0.002):
     """The first true value of `condition`; the wait is bounded."""
     end = time.monotonic() + seconds
     while not (value := condition()):
