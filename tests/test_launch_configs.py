@@ -1,7 +1,7 @@
 """accelerate_configs/ start the number of processes they say; here those of a machine with GPUs.
 
-Elsewhere, through train_meta.py: single_gpu_debug and cpu_2 in engine/test_signals.py, and the
-known trap, `--cpu --num_processes 2`, in engine/test_placement.py.
+Elsewhere, through train_meta.py: single_gpu_debug and cpu_2 in engine/test_signals.py, those of
+DeepSpeed and FSDP2 and the known trap, `--cpu --num_processes 2`, in engine/test_launches.py.
 """
 
 import json

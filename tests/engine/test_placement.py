@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from metatlp.engine.placement import announced_processes, check_launch
 from metatlp.errors import InputError
 
-ROOT = Path(__file__).resolve().parents[2]
 WORLD = {"RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
 ACCELERATE = {"ACCELERATE_MIXED_PRECISION": "no"}
 
@@ -95,20 +89,3 @@ def test_several_ranks_say_it_once(fork_world, meta_flags, tmp_path):
         "train_meta.py: error: --inner-state carry is sequential: it needs one process, not 2; or "
         "use --inner-state average"
     ]
-
-
-def test_accelerate_launch_that_starts_one_process(tmp_path):
-    """It is known by MASTER_ADDR without WORLD_SIZE; if a later Accelerate changes this, the check
-    must change."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    flags = ["--data-dir", "DATA", "--model", "ENCODER", "--output-dir", str(tmp_path / "run")]
-    environment = {k: v for k, v in os.environ.items() if k not in {*WORLD, "WORLD_SIZE"}}
-    done = subprocess.run(
-        [*command, str(ROOT / "train_meta.py"), *flags],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=environment | {"CUDA_VISIBLE_DEVICES": ""},
-    )
-    assert done.returncode != 0 and not (tmp_path / "run").exists()
-    assert "train_meta.py: error: accelerate launch was asked for several processes" in done.stderr

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import torch
+from accelerate.state import AcceleratorState
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -24,6 +25,8 @@ for run in json.loads(Path(sys.argv[1]).read_text()):
         mains[script] = runpy.run_path(str(ROOT / script))["main"]
     before = dict(os.environ)
     os.environ.update(run.get("environment", {}))
+    # Otherwise Accelerate would keep the precision of the first run.
+    AcceleratorState._reset_state()
     assert mains[script](run["arguments"]) == 0
     os.environ.clear()
     os.environ.update(before)
