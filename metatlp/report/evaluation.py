@@ -14,9 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from metatlp.engine.scoring.jobs import Job
 from metatlp.engine.scoring.scoring import Scored
 from metatlp.engine.scoring.systems import TRAINED, System
+from metatlp.engine.scoring.terms_file import write_terms
 from metatlp.errors import InputError
 from metatlp.grid import TLP
 from metatlp.report.scores import (
@@ -166,11 +169,23 @@ class Report:
                 writer.writerow([*where, NO_LABELS, "", "", "", *about])
         return text.getvalue()
 
+    def terms(self) -> dict[str, np.ndarray]:
+        """SYSTEM/TLP/SPLIT/METRIC -> (N, L, 2)."""
+        return {
+            f"{job.system}/{job.tlp}/{job.split}/{name}": part
+            for job, scored in self.scored.items()
+            for name, part in scored.terms.items()
+        }
+
     def write(self, folder: Path) -> None:
-        """The files; scores.json comes last. Raises InputError: the folder cannot be written."""
+        """The files and terms.npz; scores.json comes last.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
         record = json.dumps(self.as_json(), indent=1, ensure_ascii=False)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            write_terms(folder, self.terms())
             for name, text in zip(FILES, (self.csv(), self.markdown(), record), strict=True):
                 beside = folder / f".{name}.partial"
                 beside.write_text(text, encoding="utf-8")

@@ -30,6 +30,7 @@ from metatlp.engine.scoring.scoring import (
     resamples_seed,
     score_piece,
 )
+from metatlp.engine.scoring.terms_file import read_terms
 from metatlp.errors import InputError
 from metatlp.grid import TLP
 from metatlp.model.multitask import build_model, load_tokenizer
@@ -129,6 +130,17 @@ def test_the_scores_are_the_tasks_own(both, models, grid_dir, tmp_path):
             assert values == pytest.approx(expected, abs=1e-6)
             for each in entry["metrics"].values():
                 assert 0 <= each["low"] <= each["high"] <= 1
+
+
+def test_the_terms_of_the_examples_give_the_scores(both):
+    found, terms = record_of(both[0] / "out")["scores"], read_terms(both[0] / "out")
+    for key, part in terms.items():
+        system, tlp, split, metric = key.split("/")
+        entry = found[system][split][tlp]
+        assert len(part) == entry["examples"]
+        assert scores({metric: part})[metric] == entry["metrics"][metric]["value"]
+    pairs = sum(len(e["metrics"]) for s in found.values() for t in s.values() for e in t.values())
+    assert len(terms) == pairs
 
 
 def test_the_submission_has_these_scores(both, grid_dir):

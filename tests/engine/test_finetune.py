@@ -12,8 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from metatlp.engine.provenance import read
 from metatlp.engine.scoring.systems import find_systems
+from metatlp.engine.scoring.terms_file import read_terms
 from metatlp.export.command import main as export
 from metatlp.grid import TLP
+from metatlp.tasks.metrics import scores
 
 SCRIPT = "finetune.py"
 LR = "0.001,0.0001"
@@ -131,6 +133,16 @@ def test_what_is_exported_has_the_best_dev_score(call, fork, supervised_flags, t
         found = {name: one["value"] for name, one in system["dev"][tlp]["metrics"].items()}
         (result,) = [r for r in results(folder) if r["tlp"] == tlp and r["shots"] == "full"]
         assert {name: result["scores"]["dev"][name] for name in found} == found
+
+
+def test_the_terms_of_the_examples_give_the_scores(call):
+    folder = call[0]
+    for result in results(folder):
+        shots = "" if result["shots"] == "full" else f"shots_{result['shots']}"
+        terms = read_terms(folder / result["tlp"] / shots / f"seed_{result['seed']}")
+        test = result["scores"]["test"]
+        own = {name.removeprefix("test/"): part for name, part in terms.items()}
+        assert scores(own) == test and len(own["accuracy"]) == test["examples"]
 
 
 def test_history_is_handed_on(call, fork, flags, supervised_flags, tmp_path):

@@ -22,7 +22,7 @@ from metatlp.engine.plan import Slot, assign
 from metatlp.grid import TLP
 from metatlp.model.multitask import MultiTaskModel
 from metatlp.tasks import TASKS
-from metatlp.tasks.metrics import scores
+from metatlp.tasks.metrics import Terms, scores
 from metatlp.tasks.task import Padding, model_inputs
 
 # Larger batches are slower there: what passes between two layers no longer fits a cache. Measured
@@ -141,6 +141,13 @@ class Evaluator:
         Raises:
             InputError: a dev file can no longer be read.
         """
+        return self._gathered(scores)
+
+    def terms(self) -> dict[TLP, Terms]:
+        """TLP -> metric -> (N, L, 2), what `tasks.metrics.scores` takes; otherwise as `scores`."""
+        return self._gathered(lambda terms: terms)
+
+    def _gathered(self, of_terms: Callable[[Terms], Any]) -> dict[TLP, Any]:
         queue = [Slot(i, tlp, 0) for i, tlp in enumerate(self.splits)]
         cost = {tlp: float(split.encoded.tokens.sum()) for tlp, split in self.splits.items()}
         worker, workers = self.placement.rank, self.placement.world
@@ -158,7 +165,7 @@ class Evaluator:
             for tlp, read in examples.items():
                 encoded = self.splits[tlp].encoded
                 terms = TASKS[tlp.task].terms(tlp, encoded, predictions[tlp], read)
-                found.append((str(tlp), scores(terms)))
+                found.append((str(tlp), of_terms(terms)))
         gathered = dict(self.placement.gather(found))
         return {tlp: gathered[str(tlp)] for tlp in self.splits}
 

@@ -29,6 +29,7 @@ from metatlp.errors import InputError
 from metatlp.model.multitask import MultiTaskModel, load_tokenizer
 from metatlp.seeds import derive_seed
 from metatlp.tasks import TASKS
+from metatlp.tasks.metrics import Terms
 from metatlp.tasks.task import Padding
 
 
@@ -50,6 +51,7 @@ class Scored:
         examples: of the file, all of them predicted (or --eval-examples of them).
         tokens: word pieces that the model read.
         metrics: name -> fraction with its resamples; none if the file has no labels.
+        terms: name -> (N, L, 2), what the metrics are computed from.
         submission: text of the submission's file, if one is wanted.
         seconds: of the forward passes, decoding and scoring.
     """
@@ -57,6 +59,7 @@ class Scored:
     examples: int
     tokens: int
     metrics: dict[str, Sample]
+    terms: Terms
     submission: str | None
     seconds: float
 
@@ -151,7 +154,7 @@ def score_piece(
     check_read(job, encoded.counts, arguments.eval_examples, len(examples))
     answers = task.decode(encoded, predictions, examples)
     check_answered(job, answers, examples)
-    terms = {}
+    terms: Terms = {}
     if not encoded.counts.get("unlabelled"):
         terms = task.terms(job.tlp, encoded, predictions, examples)
         assert {len(part) for part in terms.values()} == {len(examples)}, job
@@ -161,6 +164,7 @@ def score_piece(
         examples=len(examples),
         tokens=int(encoded.tokens.sum()),
         metrics=sampled(terms, arguments.bootstrap, seed) if terms else {},
+        terms=terms,
         submission=text_of(examples, answers) if arguments.submission else None,
         seconds=seconds,
     )

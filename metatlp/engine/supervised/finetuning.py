@@ -1,7 +1,7 @@
 """The trainings of one call of finetune.py: of what, which rate is kept, and what it scores.
 
     OUT/args.json, results.json, results.csv, results.md
-    OUT/TLP/[shots_N/]seed_S/result.json, models/TASK/
+    OUT/TLP/[shots_N/]seed_S/result.json, terms.npz, models/TASK/
     OUT/TLP/[shots_N/]seed_S/lr_X/result.json, metrics.jsonl; checkpoints/ and models/ on the way
 
 A training is a function of its own flags, so trainings that are finished are left out when a call
@@ -25,12 +25,12 @@ from metatlp.engine.models import export_models, load_task_model
 from metatlp.engine.parameters.whole import whole_model
 from metatlp.engine.run_log import RunLog
 from metatlp.engine.scoring.evaluation import EvalSplit, Evaluator
+from metatlp.engine.scoring.terms_file import write_terms
 from metatlp.engine.supervised.build import build_supervised
 from metatlp.engine.supervised.call import Call, Finetuning, Loaded, finetunings
 from metatlp.engine.supervised.loop import Supervised, TrainSettings, resume, take_result, train
 from metatlp.engine.supervised.records import (
     FREE,
-    Scores,
     Step,
     has_result,
     provenance_of,
@@ -40,6 +40,7 @@ from metatlp.engine.supervised.records import (
 from metatlp.errors import InputError
 from metatlp.grid import TLP
 from metatlp.tasks import TASKS
+from metatlp.tasks.metrics import Terms, scores
 from metatlp.tasks.task import Padding
 
 MOST_EVALUATIONS = 20  # of one training, without --eval-every
@@ -161,20 +162,22 @@ def _choose(one: Finetuning) -> None:
         best = max(trials, key=lambda trial: trial["dev"][metric] if trial["dev"] else 0.0)
         path = one.folder_of(best["lr"]) / "models" / task
         model = load_task_model(path, task, call.placement.device, call.flags.attention)
-    scores = _test_scores(one, model)
+    terms = _test_terms(one, model)
+    tested = {split: scores(own) for split, own in terms.items()}
     step = Step(**{item.name: best[item.name] for item in dataclasses.fields(Step)})
     kept = ("lr", "update", "dev", "distance", "curve")
     result = {
         **_head(one),
         **{k: best[k] for k in ("lr", "examples", "updates", "update", "distance")},
-        "scores": ({"dev": best["dev"]} if best["dev"] else {}) | scores,
+        "scores": ({"dev": best["dev"]} if best["dev"] else {}) | tested,
         "trials": [{name: trial[name] for name in kept} for trial in trials],
         "identity": best["identity"] | {"arguments": one.arguments(*one.rates)},
     }
     with call.placement.together():
         if call.placement.is_main:
-            history = provenance_of(one, step, scores, num_rates=len(trials))
+            history = provenance_of(one, step, tested, num_rates=len(trials))
             export_models(model, call.tokenizer, one.folder / "models", history)
+            _write_terms(one, terms)
         RunLog(one.folder, call.placement).write_json("result.json", result)
     _clean(one)
     call.log.say(result_line(one.tlp, result))
@@ -193,36 +196,47 @@ def _score_start(one: Finetuning) -> None:
     with call.placement.together():
         model = call.origin.build(tlp.task, call.flags, one.seed).to(call.placement.device)
     dev = {"dev": one.loaded.dev[tlp]} if one.loaded.dev else {}
+    on_dev, terms = _terms(one, model, dev), _test_terms(one, model)
     result = {
         **_head(one),
         **{"lr": None, "examples": 0, "updates": 0, "update": 0, "distance": 0.0},
-        "scores": _scores(one, model, dev) | _test_scores(one, model),
+        "scores": {split: scores(own) for split, own in (on_dev | terms).items()},
         "trials": [],
         "identity": one.identity(*one.rates).as_json(),
     }
     with call.placement.together():
+        if call.placement.is_main:
+            _write_terms(one, terms)
         RunLog(one.folder, call.placement).write_json("result.json", result)
     call.log.say(result_line(tlp, result))
 
 
-def _test_scores(one: Finetuning, model: Any) -> Scores:
-    scores = _scores(one, model, one.loaded.test)
+def _write_terms(one: Finetuning, terms: Mapping[str, Terms]) -> None:
+    """terms.npz, with SPLIT/METRIC -> (N, L, 2)."""
+    named = {f"{split}/{name}": part for split, own in terms.items() for name, part in own.items()}
+    try:
+        write_terms(one.folder, named)
+    except OSError as error:
+        raise InputError(f"--output-dir {one.folder}: {error.strerror or error}") from error
+
+
+def _test_terms(one: Finetuning, model: Any) -> dict[str, Terms]:
+    found = _terms(one, model, one.loaded.test)
     with one.call.placement.together():
-        for split, values in scores.items():
+        for split, terms in found.items():
             read = one.loaded.test[split].encoded.counts["read"]
             due = min(read, one.call.run.eval_examples or read)
-            if values["examples"] != due:
-                raise InputError(
-                    f"{one.tlp} {split}: {values['examples']:.0f} of {due} examples were scored"
-                )
-    return scores
+            done = scores(terms)["examples"]
+            if done != due:
+                raise InputError(f"{one.tlp} {split}: {done:.0f} of {due} examples were scored")
+    return found
 
 
-def _scores(one: Finetuning, model: Any, splits: Mapping[str, EvalSplit]) -> Scores:
+def _terms(one: Finetuning, model: Any, splits: Mapping[str, EvalSplit]) -> dict[str, Terms]:
     padding, size = Padding.of(one.call.tokenizer), one.call.run.eval_batch_size
     place = (padding, size, one.call.placement)
     return {
-        name: Evaluator(model, {one.tlp: split}, *place).scores()[one.tlp]
+        name: Evaluator(model, {one.tlp: split}, *place).terms()[one.tlp]
         for name, split in splits.items()
     }
 
