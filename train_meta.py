@@ -124,9 +124,11 @@ def build(
     with placement.together():
         sampler = choose_sampler(meta, rewards, grid_data, streams)
     num_steps = count_steps(meta, streams)
-    show_overview(log, grid_data, streams, sampler, meta, rewards, num_steps, mesh)
+    cost = show_overview(log, grid_data, streams, sampler, meta, rewards, num_steps, mesh)
     if run.dry_run:
         return None
+    with placement.together():
+        log.write_json("cost.json", cost.as_json())
     theta_0, inner_loop, strategy = build_strategy(meta, grid_data, streams, placement, mesh)
     parameters = strategy.parameters
     identity = RunIdentity(

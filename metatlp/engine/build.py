@@ -247,8 +247,11 @@ def show_overview(
     rewards: RewardArguments,
     num_steps: int,
     mesh: Mesh,
-) -> None:
+) -> Cost:
     """The first lines of a run, after those on the processes. Every rank takes part.
+
+    Returns:
+        What it holds and sends.
 
     Raises:
         InputError: the model cannot be had, or has not the heads that the tasks need.
@@ -260,22 +263,22 @@ def show_overview(
         num_parameters = count_parameters(meta.model, heads(grid_data), meta.attention)
     num_batches = sum(stream.batches_per_epoch for stream in streams.values())
     unlimited = _steps_of_epochs(meta, streams)
+    cost = Cost(
+        num_parameters,
+        averaging_config(meta),
+        mesh,
+        meta.num_parts,
+        rewards.rewards(meta.sampler),
+        placement.sharding.placed,
+        2 if placement.accelerator.mixed_precision == "bf16" else 4,
+    )
     for line in (
         *grid_lines(grid_data, streams, list(sampler.probs())),
         *count_lines(grid_data.counts()),
         *choice_lines(meta, placement.device.type == "cuda"),
         *reward_lines(meta, rewards, grid_data),
         step_line(meta, num_batches, unlimited, num_steps),
-        *cost_lines(
-            Cost(
-                num_parameters,
-                averaging_config(meta),
-                mesh,
-                meta.num_parts,
-                rewards.rewards(meta.sampler),
-                placement.sharding.placed,
-                2 if placement.accelerator.mixed_precision == "bf16" else 4,
-            )
-        ),
+        *cost_lines(cost),
     ):
         log.say(line)
+    return cost

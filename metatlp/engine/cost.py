@@ -7,6 +7,7 @@ R: ranks per TLP.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from metatlp.engine.arguments.rewards import RewardConfig
 from metatlp.engine.averaging import AveragingConfig
@@ -106,6 +107,16 @@ class Cost:
         """Part -> bytes per rank."""
         widths = self.bytes_per_parameter()
         return {part: int(width * self.num_parameters) for part, width in widths.items()}
+
+    def as_json(self) -> dict[str, Any]:
+        """cost.json: parameters, and bytes per rank."""
+        return {
+            "parameters": self.num_parameters,
+            "memory": self.memory(),
+            "communication": self.communication,
+            "communication_within": self.communication_within,
+            "reward_communication": self.reward_communication,
+        }
 
     @property
     def reward_communication(self) -> int:

@@ -18,7 +18,7 @@ from metatlp.report.sheets import Sheet, csv_text
 from metatlp.report.verdicts import FAILS, HOLDS, OPEN, Verdict, judge
 
 KINDS = {HOLDS: "holds", FAILS: "fails", OPEN: "open"}  # classes of the style sheet
-_HEAD = ["comparison", "difference", "sd", "seeds", "interval", "p"]
+_HEAD = ["comparison", "difference", "sd", "seeds", "interval", "p", "p (Holm)"]
 
 
 def add_claims(
@@ -65,6 +65,7 @@ def claim_view(verdict: Verdict, confidence: float) -> dict[str, Any]:
             str(each.estimate.num_seeds),
             interval(each.estimate, confidence, factor=100 if in_points else 1),
             p_value(each.p),
+            p_value(each.p_holm),
         ]
         for each in verdict.comparisons
     ]
@@ -90,7 +91,7 @@ def _spread(sd: float | None, in_points: bool) -> str:
 def rule_of(claim: Claim, alpha: float) -> str:
     """How this claim is judged, in a sentence."""
     test = claim.test
-    sure = f"with an adjusted p of at most {alpha:.2g}"
+    sure = f"p of at most {alpha:.2g}"
     if isinstance(test, Curve) and test.within is not None:
         return (
             f"It holds if every interval lies within {test.within:g} of 0, and does not hold if "
@@ -98,11 +99,14 @@ def rule_of(claim: Claim, alpha: float) -> str:
         )
     if isinstance(test, Better) and test.how == MOST:
         return (
-            f"It holds if more than half of the comparisons are positive {sure}, and does not hold "
-            "if half or more are negative so."
+            f"It holds if more than half of the comparisons are positive with Holm's {sure}, and "
+            "does not hold if half or more are negative so."
         )
     what = "every mean" if isinstance(test, Better) and test.how == MEAN else "every comparison"
-    return f"It holds if {what} is positive {sure}, and does not hold if one is negative so."
+    return (
+        f"It holds if {what} is positive with {sure}, and does not hold if one is negative with "
+        f"Holm's {sure}."
+    )
 
 
 def reading(confidence: float, num_resamples: int) -> list[str]:
@@ -115,11 +119,13 @@ def reading(confidence: float, num_resamples: int) -> list[str]:
         "With one seed they answer for the examples alone.",
         "Differences are paired: by example, and by seed where both systems have the same seeds. p "
         "is two-sided. 'p, these models' leaves the seeds out: the paired bootstrap over examples "
-        "of the models as they were trained. Both are adjusted by Holm, in tables over the columns "
-        "of a row, for a claim over its comparisons.",
-        "A verdict is 'not decidable' unless the numbers are sure in one direction; a claim with a "
-        "number missing, or of fewer than two seeds, always is. With three seeds only differences "
-        "that are large beside their sd are sure.",
+        "of the models as they were trained. In tables both are adjusted by Holm over the columns "
+        "of a row.",
+        "A claim that is a conjunction holds if each of its comparisons is sure by itself; one "
+        "comparison that is sure of the opposite, after Holm's adjustment over all of the claim, "
+        "refutes it. Otherwise it is not decidable, as is a claim with a number missing or with "
+        "fewer than two seeds. With three seeds only differences that are large beside their sd "
+        "are sure.",
         "Where dev data chose (a temperature, a learning rate, the best of several systems), test "
         "scores had no part in it. The best baseline of a column is chosen on test data, as in the "
         "paper, which is to the disadvantage of what is compared with it.",

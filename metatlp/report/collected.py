@@ -16,6 +16,7 @@ from metatlp.engine.scoring.bootstrap import Sample, sampled
 from metatlp.errors import InputError
 from metatlp.grid import TLP, Grid
 from metatlp.report.choice import Choice, choose
+from metatlp.report.layouts import BASELINES
 from metatlp.report.plan_file import Cell, Plan
 from metatlp.report.readings import SECOND, Reader, Reading, check_alike
 from metatlp.report.significance import Estimate
@@ -23,7 +24,6 @@ from metatlp.seeds import derive_seed
 from metatlp.tasks import TASKS
 
 Key = tuple[str, TLP]  # row, column
-BASELINES = {"baseline", "mtl-lang", "mtl-task", "mtl-all"}
 LENDERS = ("table2", "table3", "table4", "grid_search")
 NOT_SCORES = ("metrics", "train")  # splits of cells that are read otherwise
 
@@ -149,7 +149,7 @@ def cells_of(plan: Plan, target: str) -> list[Cell]:
     columns = {cell.tlp for cell in own}
     wanted = {cell.reference: cell.row for cell in own if cell.reference}
     found = []
-    if target == "table4" and not rows & BASELINES:
+    if target == "table4" and not rows & BASELINES.keys():
         found = [cell for cell in _scored(plan, "table2") if cell.row in BASELINES]
     for reference in sorted(wanted.keys() - rows):
         others = (

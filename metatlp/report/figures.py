@@ -67,8 +67,12 @@ def proportions(sizes: Mapping[TLP, int]) -> list[tuple[TLP, list[float]]]:
     return [(tlp, [float(column[i]) for column in columns]) for i, tlp in enumerate(tlps)]
 
 
-def sampler_figure(runs: Runs) -> Any:
-    """Figure 3: a column per run of MultiDDS; above psi (or p), below rewards, means over seeds."""
+def sampler_figure(runs: Runs, targets: bool = True) -> Any:
+    """Figure 3: a column per run of MultiDDS; above psi (or p), below rewards, means over seeds.
+
+    Args:
+        targets: whether the runs' titles name their target.
+    """
     pyplot = load_pyplot()
     with pyplot.rc_context(_RC):
         figure, axes = pyplot.subplots(
@@ -80,7 +84,7 @@ def sampler_figure(runs: Runs) -> Any:
             upper, lower = axes[0][column], axes[1][column]
             _lines(upper, curves, "psi" if has_psi else "p", 0)
             _lines(lower, curves, "rewards", 1)
-            upper.set_title(f"{row}\ntarget {target}", fontsize=9)
+            upper.set_title(f"{row}\ntarget {target}" if targets else row, fontsize=9)
             lower.set_xlabel("meta step")
             if column == 0:
                 upper.set_ylabel("ψ" if has_psi else "probability")

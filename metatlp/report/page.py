@@ -12,8 +12,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from metatlp.report.numbers import percent
-from metatlp.report.sheets import METRIC_NAMES, marks, short_mean, spread
+from metatlp.report.numbers import percent, spread
+from metatlp.report.score_sheets import METRIC_NAMES, marks, short_mean
 from metatlp.report.tables import Entry, Row, Table
 from metatlp.tasks import TASKS
 
@@ -62,6 +62,8 @@ def _block(
 ) -> dict[str, Any]:
     columns = [tlp for tlps in tasks.values() for tlp in tlps]
     first = {tlps[0] for tlps in tasks.values()}
+    means = [row for row in table.rows() if row.mean is not None and table.baselines is None]
+    best_mean = max(means, key=lambda row: row.mean.value if row.mean else 0.0, default=None)
     groups = []
     for title, rows in table.groups.items():
         shown = [row for row in rows if any(tlp in row.entries for tlp in columns)]
@@ -73,7 +75,7 @@ def _block(
                     _cell(table, title, row.entries.get(tlp), confidence, tlp in first)
                     for tlp in columns
                 ]
-                cells += [_mean_cell(row)] if mean else []
+                cells += [_mean_cell(row, row is best_mean)] if mean else []
                 lines.append({"label": row.label, "cells": cells})
             groups.append({"title": title, "rows": lines})
     return {
@@ -113,11 +115,12 @@ def _cell(
     return {"main": main, "small": [line for line in small if line], "classes": " ".join(classes)}
 
 
-def _mean_cell(row: Row) -> dict[str, Any]:
+def _mean_cell(row: Row, best: bool) -> dict[str, Any]:
     if row.mean is None:
         return {"main": "", "small": [], "classes": "edge"}
     main, _, rest = short_mean(row).partition(" ")
-    return {"main": main, "small": [rest.strip("()")] if rest else [], "classes": "edge"}
+    classes = "edge best base" if best else "edge"
+    return {"main": main, "small": [rest.strip("()")] if rest else [], "classes": classes}
 
 
 def _mark(entry: Entry, confidence: float) -> str:

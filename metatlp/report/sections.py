@@ -17,7 +17,8 @@ from metatlp.report.json_file import number_at
 from metatlp.report.numbers import percent, plain
 from metatlp.report.page import blocks_of
 from metatlp.report.paper import paper_numbers
-from metatlp.report.sheets import Sheet, csv_of, csv_text, detail_head, detail_rows, sheets_of
+from metatlp.report.score_sheets import csv_of, detail_head, detail_rows, sheets_of
+from metatlp.report.sheets import Sheet, csv_text
 from metatlp.report.tables import build_table
 
 _BEST_BASELINE = (

@@ -1,11 +1,16 @@
 """Verdicts on the claims by fixed rules, with the numbers behind them.
 
-A comparison counts as positive or negative if its p-value, over seeds and examples and adjusted by
-Holm over the claim's comparisons, is at most alpha.
+A comparison is surely positive or negative if its p-value over seeds and examples is at most alpha.
+Where one of several decides, p is adjusted by Holm over the claim's comparisons; where all of them
+have to agree, it need not be (intersection-union test: Berger 1982, "Multiparameter hypothesis
+testing and acceptance sampling").
 
-    ALL, MEAN  holds: every comparison is positive; does not hold: one is negative
-    MOST       holds: more than half are positive; does not hold: half or more are negative
-    within w   holds: every interval lies within -w to w; does not hold: one lies outside
+    ALL, MEAN  holds: every comparison is positive, each by itself
+               does not hold: one is negative, by Holm
+    MOST       holds: more than half are positive, by Holm
+               does not hold: half or more are negative, by Holm
+    within w   holds: every interval lies within -w to w
+               does not hold: one lies outside, all intervals widened for their number (Bonferroni)
 
 Anything else is not decidable, and so is a claim with a number missing or with fewer than two
 seeds.
@@ -13,6 +18,7 @@ seeds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,16 +42,18 @@ class Comparison:
 
     Attributes:
         what: is compared, in words. estimate: of the difference, in fractions.
-        p: adjusted; None where unknown.
+        p: by itself. p_holm: adjusted for all of the claim. None where unknown.
     """
 
     what: str
     estimate: Estimate
     p: float | None = None
+    p_holm: float | None = None
 
-    def sign(self, alpha: float) -> int:
+    def sign(self, alpha: float, by_itself: bool = False) -> int:
         """1 or -1 if it is that surely, else 0."""
-        if self.p is None or self.p > alpha:
+        p = self.p if by_itself else self.p_holm
+        if p is None or p > alpha:
             return 0
         return 1 if self.estimate.value > 0 else -1
 
@@ -71,8 +79,11 @@ def judge(claim: Claim, tables: Mapping[str, Collected], runs: Runs, confidence:
         found = _comparisons(claim.name, test, tables, runs)
     except _MissingError as missing:
         return Verdict(claim, OPEN, str(missing))
-    ps = adjusted([each.estimate.p_value() for each in found])
-    found = [Comparison(c.what, c.estimate, p) for c, p in zip(found, ps, strict=True)]
+    by_itself = [each.estimate.p_value() for each in found]
+    found = [
+        Comparison(each.what, each.estimate, p, p_holm)
+        for each, p, p_holm in zip(found, by_itself, adjusted(by_itself), strict=True)
+    ]
     least = min(each.estimate.num_seeds for each in found)
     if least < FEWEST_SEEDS:
         reason = f"{least} seed; how another one would do is not known"
@@ -88,12 +99,13 @@ def judge(claim: Claim, tables: Mapping[str, Collected], runs: Runs, confidence:
 def by_signs(found: Sequence[Comparison], how: str, alpha: float) -> tuple[str, str]:
     """Verdict and reason of ALL, MEAN and MOST."""
     alpha += 1e-12  # 1 - 0.95 is a little more than 0.05
-    signs = [each.sign(alpha) for each in found]
-    plus, minus, m = signs.count(1), signs.count(-1), len(signs)
+    m = len(found)
+    plus = sum(each.sign(alpha, by_itself=how != MOST) > 0 for each in found)
+    minus = sum(each.sign(alpha) < 0 for each in found)
     higher = sum(each.estimate.value > 0 for each in found)
     reason = (
-        f"of {m} comparison{'s' if m > 1 else ''}, {plus} surely positive, {minus} surely "
-        f"negative; {higher} positive at all"
+        f"of {m} comparison{'s' if m > 1 else ''}, {higher} {'are' if m > 1 else 'is'} positive, "
+        f"{plus} surely; {minus} surely negative"
     )
     if how == MOST:
         verdict = HOLDS if 2 * plus > m else FAILS if 2 * minus >= m else OPEN
@@ -104,13 +116,17 @@ def by_signs(found: Sequence[Comparison], how: str, alpha: float) -> tuple[str, 
 
 
 def equal(found: Sequence[Comparison], within: float, confidence: float) -> tuple[str, str]:
-    """Verdict and reason of `within`. The intervals share the error, each has 1/m of it."""
-    each = 1 - (1 - confidence) / len(found)
-    intervals = [c.estimate.interval(each) or (float("-inf"), float("inf")) for c in found]
-    inside = sum(-within <= low and high <= within for low, high in intervals)
-    outside = sum(high < -within or low > within for low, high in intervals)
-    reason = f"of {len(found)} intervals, {inside} within {within:g} of 0, {outside} outside"
-    return FAILS if outside else HOLDS if inside == len(found) else OPEN, reason
+    """Verdict and reason of `within`."""
+    m = len(found)
+    unknown = (-math.inf, math.inf)
+    own = [each.estimate.interval(confidence) or unknown for each in found]
+    wide = [each.estimate.interval(1 - (1 - confidence) / m) or unknown for each in found]
+    inside = sum(-within <= low and high <= within for low, high in own)
+    outside = sum(high < -within or low > within for low, high in wide)
+    reason = (
+        f"of {m} interval{'s' if m > 1 else ''}, {inside} within {within:g} of 0, {outside} outside"
+    )
+    return FAILS if outside else HOLDS if inside == m else OPEN, reason
 
 
 def _comparisons(
