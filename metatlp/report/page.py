@@ -6,6 +6,7 @@ Knows the templates' variables; computes no number.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,15 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
-def picture(svg: bytes, caption: str) -> dict[str, str]:
+def picture(svg: bytes, caption: str) -> dict[str, Any]:
     """For the macro `picture`. svg: of the figure. caption: below it, and for those who do not
     see it."""
     data = base64.b64encode(svg).decode("ascii")
-    return {"uri": f"data:image/svg+xml;base64,{data}", "caption": caption}
+    points = re.search(rb'<svg [^>]*?width="([0-9.]+)pt"', svg)
+    assert points is not None, "matplotlib writes points"
+    pixels = round(float(points.group(1)) / 72 * 96)
+    uri = f"data:image/svg+xml;base64,{data}"
+    return {"uri": uri, "caption": caption, "width": pixels, "least": min(pixels, 640)}
 
 
 def blocks_of(table: Table, confidence: float) -> list[dict[str, Any]]:

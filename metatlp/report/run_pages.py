@@ -104,7 +104,7 @@ def thinned(pairs: Sequence[tuple[float, float]]) -> tuple[list[float], list[flo
     return [g[-1][0] for g in groups], [statistics.fmean(y for _, y in g) for g in groups]
 
 
-def drawn(figure: Any, caption: str) -> dict[str, str]:
+def drawn(figure: Any, caption: str) -> dict[str, Any]:
     """The picture of a figure, which is closed."""
     svg = figures.as_svg(figure)
     figures.close(figure)
