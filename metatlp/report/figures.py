@@ -158,7 +158,7 @@ def close(figure: Any) -> None:
 def _saved(figure: Any, kind: str, metadata: Mapping[str, None]) -> bytes:
     data = io.BytesIO()
     with load_pyplot().rc_context(_RC):
-        figure.savefig(data, format=kind, dpi=150, bbox_inches="tight", metadata=dict(metadata))
+        figure.savefig(data, format=kind, dpi=150, metadata=dict(metadata))
     return data.getvalue()
 
 

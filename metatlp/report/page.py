@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,19 @@ _UPPER = ("qa", "nli", "pa")
 
 def render(template: str, **values: Any) -> str:
     """A page; everything is escaped."""
-    pages = Path(__file__).parent / "pages"
-    environment = Environment(
-        loader=FileSystemLoader(pages),
+    return _environment().get_template(template).render(**values)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "pages"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(template).render(**values)
 
 
 def picture(svg: bytes, caption: str) -> dict[str, Any]:

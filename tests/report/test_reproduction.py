@@ -15,6 +15,7 @@ from metatlp.report.run_pages import size, thinned
 from metatlp.report.sheets import Sheet, latex, markdown, tex
 
 VOID = {"meta", "link", "img", "br", "input", "hr"}
+NUMBERS = ("--bootstrap", "200", "--targets", "table2,table3,table4,ablations")
 TABLES = ("table1", "table2", "table3", "table4", "grid_search", "ablations")
 
 
@@ -177,7 +178,7 @@ def test_a_changed_score_changes_its_cell_and_what_is_compared_with_it(
     found["results"][0]["scores"]["test"]["accuracy"] = 1.0
     (folder / "results.json").write_text(json.dumps(found))
     (folder / "pos_en/seed_1/terms.npz").unlink()
-    assert main(["--results", str(copy), "--bootstrap", "200"]) == 0
+    assert main(["--results", str(copy), *NUMBERS]) == 0
     before, after = flat(report), flat(copy / "report")
     changed = {key for key in before if before[key] != after[key]}
     assert before.keys() == after.keys()
@@ -192,7 +193,6 @@ def test_a_changed_score_changes_its_cell_and_what_is_compared_with_it(
     assert {key[0] for key in changed} <= {"table2", "table4"}
     others = {key for key in changed if key[2:] != ("pos", "en")}
     assert all(before[key][:10] == after[key][:10] for key in others)
-    assert (copy / "report/figure3.svg").read_bytes() == (report / "figure3.svg").read_bytes()
 
 
 def test_a_changed_score_that_nothing_is_compared_with_changes_its_cell_alone(
@@ -205,8 +205,7 @@ def test_a_changed_score_that_nothing_is_compared_with_changes_its_cell_alone(
     found["results"][0]["scores"]["test"]["accuracy"] = 0.0
     (folder / "results.json").write_text(json.dumps(found))
     (folder / "nli_es/seed_2/terms.npz").unlink()
-    assert main(["--results", str(copy), "--targets", "table2,table3,table4,ablations",
-                 "--bootstrap", "200"]) == 0  # fmt: skip
+    assert main(["--results", str(copy), *NUMBERS]) == 0
     before, after = flat(report), flat(copy / "report")
     # Numbers without the p-values, which are adjusted together, and without who is best.
     changed = {key for key in before if before[key][:10] != after[key][:10]}
