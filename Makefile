@@ -53,6 +53,9 @@ smoke-runs:
 		--eval-examples 4 --bootstrap 10 $(TINY) --output-dir $(SMOKE)/scores
 	python -m metatlp.export --run $(SMOKE)/multidds/checkpoints/step_000002 --output-dir $(SMOKE)/exported
 	python -m metatlp.report.sampler --run $(SMOKE)/multidds
+	@set -e; for run in multidds mtl finetune; do python -m metatlp.report $(SMOKE)/$$run; done
+	cp tests/report/smoke_plan.json $(SMOKE)/plan.json
+	python -m metatlp.report.reproduction --results $(SMOKE) --bootstrap 100
 	python -m metatlp.report.affinity --checkpoint $(SMOKE)/multidds/checkpoints/step_000002 \
 		--dev-batches 2
 

@@ -29,6 +29,7 @@ setup(
         "metatlp.sampling",
         "metatlp.tasks",
     ],
+    package_data={"metatlp.report": ["pages/*.html"]},
     install_requires=[
         "torch>=2.11,<2.14",
         'triton>=3.6,<4; platform_system == "Linux"',
@@ -42,8 +43,10 @@ setup(
         "tqdm>=4.66",
         "evaluate>=0.4.3",
         "huggingface_hub>=1.0",
+        "jinja2>=3.1",
     ],
     extras_require={
+        "report": ["matplotlib>=3.9"],
         "deepspeed": ["deepspeed>=0.19.8,<0.20"],
         "test": [
             "deepspeed>=0.19.8,<0.20",

@@ -16,7 +16,9 @@ def load_pyplot() -> Any:
     try:
         import matplotlib
     except ImportError as error:
-        raise InputError("matplotlib is missing; pip install matplotlib") from error
+        raise InputError(
+            "matplotlib is missing; pip install 'metatlp[report]', or matplotlib alone"
+        ) from error
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

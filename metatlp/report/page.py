@@ -84,7 +84,7 @@ def _block(
                     _cell(table, title, row.entries.get(tlp), confidence, tlp in first)
                     for tlp in columns
                 ]
-                cells += [_mean_cell(row, row is best_mean)] if mean else []
+                cells += [_mean_cell(row, row is best_mean, confidence)] if mean else []
                 lines.append({"label": row.label, "cells": cells})
             groups.append({"title": title, "rows": lines})
     return {
@@ -124,10 +124,10 @@ def _cell(
     return {"main": main, "small": [line for line in small if line], "classes": " ".join(classes)}
 
 
-def _mean_cell(row: Row, best: bool) -> dict[str, Any]:
+def _mean_cell(row: Row, best: bool, confidence: float) -> dict[str, Any]:
     if row.mean is None:
         return {"main": "", "small": [], "classes": "edge"}
-    main, _, rest = short_mean(row).partition(" ")
+    main, _, rest = short_mean(row, confidence).partition(" ")
     classes = "edge best base" if best else "edge"
     return {"main": main, "small": [rest.strip("()")] if rest else [], "classes": classes}
 

@@ -38,7 +38,11 @@ def sheets_of(table: Table, confidence: float) -> list[Sheet]:
         metric = METRIC_NAMES.get(TASKS[task].metric, TASKS[task].metric)
         head = ["", "Model", *(tlp.lang for tlp in tlps)]
         found.append(Sheet(f"{task.upper()} ({metric})", head, rows, frozenset(bold)))
-    means = [[group, row.label, short_mean(row)] for group, row in _labelled(table) if row.mean]
+    means = [
+        [group, row.label, short_mean(row, confidence)]
+        for group, row in _labelled(table)
+        if row.mean
+    ]
     if means:
         head = ["", "Model", f"mean of {len(table.columns)}"]
         found.append(Sheet("Mean of all columns", head, means))
@@ -63,12 +67,13 @@ def short(entry: Entry | None, confidence: float) -> str:
     return f"{less}{marks(entry.compared, confidence)} ({text})"
 
 
-def short_mean(row: Row) -> str:
-    """The same of the mean of all columns."""
+def short_mean(row: Row, confidence: float) -> str:
+    """The same of the mean of all columns, whose p-values stand for themselves."""
     assert row.mean is not None
     if row.mean_compared is None:
         return _score(row.mean)
-    return f"{points(row.mean_compared.estimate.value)} ({_score(row.mean)})"
+    less = points(row.mean_compared.estimate.value) + marks(row.mean_compared, confidence)
+    return f"{less} ({_score(row.mean)})"
 
 
 def marks(compared: Compared, confidence: float) -> str:
@@ -119,7 +124,7 @@ def _csv_row(
 def detail_head(with_paper: bool) -> list[str]:
     """The columns of `detail_rows`."""
     head = ["system", "pair", "score", "sd", "seeds", "interval", "second metric", "dev"]
-    head += ["less", "difference", "interval", "p", "p, these models"]
+    head += ["compared with", "difference", "interval", "p", "p, these models"]
     return head + (["paper", "ours less paper", "interval"] if with_paper else [])
 
 

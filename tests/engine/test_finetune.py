@@ -15,6 +15,9 @@ from metatlp.engine.scoring.systems import find_systems
 from metatlp.engine.scoring.terms_file import read_terms
 from metatlp.export.command import main as export
 from metatlp.grid import TLP
+from metatlp.report import __main__ as report
+from metatlp.report.plan_file import Cell
+from metatlp.report.readings import Reader
 from metatlp.tasks.metrics import scores
 
 SCRIPT = "finetune.py"
@@ -143,6 +146,24 @@ def test_the_terms_of_the_examples_give_the_scores(call):
         test = result["scores"]["test"]
         own = {name.removeprefix("test/"): part for name, part in terms.items()}
         assert scores(own) == test and len(own["accuracy"]) == test["examples"]
+
+
+def test_the_reports_read_it(call, tmp_path):
+    folder = call[0]
+    reader = Reader(folder.parent)
+    for result in results(folder):
+        if result["shots"] == "full":
+            tlp, file = TLP.parse(result["tlp"]), f"{folder.name}/results.json"
+            cell = Cell("table2", "row", tlp, result["seed"], "{}", "run", file, "test")
+            found, scored = reader.read(cell), result["scores"]
+            assert found.value == scored["test"]["accuracy"]
+            assert found.dev == scored["dev"]["accuracy"] and found.distance == result["distance"]
+            assert len(found.terms["accuracy"]) == scored["test"]["examples"]
+    assert not reader.without_terms
+    assert report.main([str(folder), "--output", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text()
+    for text in ("pos_hi, full, seed 0", "pa_en, 5, seed 0", "Learning rates", "dev scores"):
+        assert text in page
 
 
 def test_history_is_handed_on(call, fork, flags, supervised_flags, tmp_path):

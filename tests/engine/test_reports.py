@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from metatlp.errors import InputError
+from metatlp.report import __main__ as report
 from metatlp.report import affinity, sampler
 from metatlp.report.affinity import Affinity
+from metatlp.report.curves import read_curves
+from metatlp.report.run_pages import size
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +44,35 @@ def test_a_gradient_of_zero_has_no_cosine():
     assert np.isnan(found.cosines[1]).all() and np.isnan(found.stability[1])
     assert found.cosines[0, 0] == pytest.approx(1)
     assert any("   -" in line for line in affinity.table(["a", "b"], found))
+
+
+def test_the_page_of_a_run(learned, capsys):
+    assert report.main([str(learned)]) == 0
+    page = (learned / "report.html").read_text()
+    for text in (
+        "meta steps finished",
+        "Sampler",
+        "What was drawn",
+        "Dev scores",
+        "Memory",
+        "--tau",
+    ):
+        assert (text in page) is (text != "--tau")
+    moments = json.loads((learned / "cost.json").read_text())["memory"]["moments"]
+    assert f">{size(moments)}<" in page
+    (learned / "cost.json").write_text("{}")
+    assert report.main([str(learned)]) == 2
+    assert "cost.json: damaged" in capsys.readouterr().err
+    assert report.main([str(learned / "models")]) == 2
+    assert "models/args.json: No such file" in capsys.readouterr().err
+
+
+def test_curves_of_a_run(learned):
+    curves = read_curves(learned / "metrics.jsonl")
+    assert curves.steps == [0, 2, 4] and len(curves.p) == len(curves.rewards) > 5
+    for at in range(3):
+        assert sum(values[at] for values in curves.p.values()) == pytest.approx(1)
+    assert all(len(values) == 2 for values in curves.rewards.values())
 
 
 def test_affinity_of_a_checkpoint(learned, capsys, tmp_path):
