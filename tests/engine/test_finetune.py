@@ -75,11 +75,11 @@ def without_times(folder):
         if path.name == "metrics.jsonl":
             lines = [json.loads(line) for line in path.read_text().splitlines()]
             found[name] = [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+        elif path.suffix in (".safetensors", ".npz"):
+            found[name] = path.read_bytes()
         elif path.is_file() and path.name != "args.json" and path.parent.parent.name != "models":
             text = path.read_text().replace(str(folder), "OUT")
             found[name] = text.replace('"resume": "auto"', '"resume": null')
-        elif path.suffix == ".safetensors":
-            found[name] = path.read_bytes()
     return found
 
 
