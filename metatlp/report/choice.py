@@ -36,8 +36,12 @@ class Choice:
         )
         return (
             f"{self.row}: {describe_candidate(self.kept)} by its mean dev score over "
-            f"{self.num_scores} pairs of TLP and seed ({tried})"
+            f"{_counted(self.num_scores)} ({tried})"
         )
+
+
+def _counted(num_scores: int) -> str:
+    return "1 pair and seed" if num_scores == 1 else f"{num_scores} pairs of TLP and seed"
 
 
 def choose(row: str, readings: Sequence[Reading]) -> tuple[list[Reading], Choice | None]:

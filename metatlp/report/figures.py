@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from metatlp.grid import TLP, Grid, task_codes
-from metatlp.report.curves import Curves, Runs
+from metatlp.report.curves import Curves
 from metatlp.report.figure import load_pyplot
 from metatlp.sampling.probabilities import temperature_probs
 
@@ -67,24 +67,23 @@ def proportions(sizes: Mapping[TLP, int]) -> list[tuple[TLP, list[float]]]:
     return [(tlp, [float(column[i]) for column in columns]) for i, tlp in enumerate(tlps)]
 
 
-def sampler_figure(runs: Runs, targets: bool = True) -> Any:
+def sampler_figure(runs: Sequence[tuple[str, Sequence[Curves]]]) -> Any:
     """Figure 3: a column per run of MultiDDS; above psi (or p), below rewards, means over seeds.
 
     Args:
-        targets: whether the runs' titles name their target.
+        runs: title and the curves of each seed.
     """
     pyplot = load_pyplot()
     with pyplot.rc_context(_RC):
         figure, axes = pyplot.subplots(
             2, len(runs), figsize=(max(5.0, 3.4 * len(runs)), 5.2), squeeze=False, sharex="col"
         )
-        for column, ((row, target), by_seed) in enumerate(runs.items()):
-            curves = list(by_seed.values())
+        for column, (title, curves) in enumerate(runs):
             has_psi = all(each.psi for each in curves)
             upper, lower = axes[0][column], axes[1][column]
             _lines(upper, curves, "psi" if has_psi else "p", 0)
             _lines(lower, curves, "rewards", 1)
-            upper.set_title(f"{row}\ntarget {target}" if targets else row, fontsize=9)
+            upper.set_title(title, fontsize=9)
             lower.set_xlabel("meta step")
             if column == 0:
                 upper.set_ylabel("ψ" if has_psi else "probability")
@@ -104,9 +103,9 @@ def _lines(axes: Any, curves: Sequence[Curves], what: str, skip: int) -> None:
         values = np.array([each[:shortest] for each in series])
         steps = list(curves[0].steps)[skip : skip + shortest]
         style = STYLES[languages.index(tlp.lang) % len(STYLES)]
-        axes.plot(
-            steps, values.mean(0), style, color=_color(tlp.task), linewidth=1.2, label=str(tlp)
-        )
+        marker = "." if len(steps) == 1 else None
+        look = {"color": _color(tlp.task), "linewidth": 1.2, "marker": marker}
+        axes.plot(steps, values.mean(0), style, label=str(tlp), **look)
         if len(values) > 1:
             axes.fill_between(
                 steps, values.min(0), values.max(0), color=_color(tlp.task), alpha=0.15, linewidth=0

@@ -21,6 +21,7 @@ from metatlp.tasks import TASKS
 
 # As in the paper, whose tables have these tasks side by side, and the others below.
 _UPPER = ("qa", "nli", "pa")
+_MOST_COLUMNS = 13  # side by side, as many as the paper's upper half has
 
 
 def render(template: str, **values: Any) -> str:
@@ -59,6 +60,8 @@ def blocks_of(table: Table, confidence: float) -> list[dict[str, Any]]:
         [task for task in tasks if task not in _UPPER],
     ]
     halves = [half for half in halves if half]
+    if len(table.columns) <= _MOST_COLUMNS:
+        halves = [list(tasks)]
     mean = any(row.mean is not None for row in table.rows())
     return [
         _block(table, {task: tasks[task] for task in half}, mean and half is halves[-1], confidence)

@@ -139,8 +139,7 @@ def _draws(steps: Sequence[Record], path: Path) -> Section:
 
 
 def _sampler(folder: Path, curves: Curves) -> Section:
-    target = TLP.parse(next(map(str, curves.p)))
-    figure = figures.sampler_figure({(folder.name, target): {0: curves}}, targets=False)
+    figure = figures.sampler_figure([(folder.resolve().name, [curves])])
     rows = [
         [
             str(tlp),

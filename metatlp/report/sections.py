@@ -174,7 +174,12 @@ def add_figure3(report: Building, runs: Runs) -> None:
     labels = report.plan.labels.get("figure3", {})
     names, shown = report.add_figure(
         "figure3",
-        figures.sampler_figure({(labels.get(row, row), t): r for (row, t), r in runs.items()}),
+        figures.sampler_figure(
+            [
+                (labels.get(row, f"{row}, target {target}"), list(by_seed.values()))
+                for (row, target), by_seed in runs.items()
+            ]
+        ),
         "psi (above) and rewards (below) over meta-training; lines are means over seeds, bands "
         "from the least to the largest",
     )

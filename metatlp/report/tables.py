@@ -17,6 +17,7 @@ from metatlp.report.significance import Estimate, difference, holm, mean_of
 FURTHER = "Further systems"
 SHADES = 4  # of light to dark
 _STEP = 0.005  # of a difference, from shade to shade
+_EQUAL = 1e-9  # sums of floats
 
 
 @dataclass(frozen=True)
@@ -142,14 +143,15 @@ def _against_best(
 ) -> dict[str, list[Row]]:
     """As in the paper: against the best baseline of each column, by its test score."""
     best = best_of(groups[baselines])
-    found = {baselines: [_marked(row, best, 1) for row in groups[baselines]]}
+    highest = highest_of(groups[baselines])
+    found = {baselines: [_marked(row, highest, 1) for row in groups[baselines]]}
     references = {tlp: next(r for r in groups[baselines] if r.name == n) for tlp, n in best.items()}
     for title, rows in groups.items():
         if title == baselines:
             continue
         compared = [_compared(collected.target, row, references) for row in rows]
         if title != FURTHER:
-            of_group = best_of(rows)
+            of_group = highest_of(rows)
             compared = [_marked(row, of_group, None) for row in compared]
         found[title] = compared
     return found
@@ -158,13 +160,13 @@ def _against_best(
 def _against_rows(collected: Collected, rows: Sequence[Row]) -> list[Row]:
     """Against the row that the plan names, or else the first."""
     by_name = {row.name: row for row in rows}
-    best, found = best_of(rows), []
+    highest, found = highest_of(rows), []
     for row in rows:
         reference = by_name.get(collected.references.get(row.name, rows[0].name))
         if reference is not None and reference is not row:
             both = {tlp: reference for tlp in row.entries if tlp in reference.entries}
             row = _compared(collected.target, row, both)
-        found.append(_marked(row, best, 1))
+        found.append(_marked(row, highest, 1))
     return found
 
 
@@ -179,11 +181,20 @@ def best_of(rows: Sequence[Row]) -> dict[TLP, str]:
     return found
 
 
-def _marked(row: Row, best: Mapping[TLP, str], shade: int | None) -> Row:
-    """The best ones marked, in a given shade, or by how large their difference is."""
+def highest_of(rows: Sequence[Row]) -> dict[TLP, float]:
+    """Column -> the largest mean."""
+    found: dict[TLP, float] = {}
+    for row in rows:
+        for tlp, entry in row.entries.items():
+            found[tlp] = max(found.get(tlp, -1.0), entry.number.estimate.value)
+    return found
+
+
+def _marked(row: Row, highest: Mapping[TLP, float], shade: int | None) -> Row:
+    """The best ones marked, equal ones alike; shade: theirs, or None for that of the difference."""
     entries = {
         tlp: replace(entry, best=True, shade=shade or _shade(entry))
-        if best.get(tlp) == row.name
+        if entry.number.estimate.value >= highest[tlp] - _EQUAL
         else entry
         for tlp, entry in row.entries.items()
     }

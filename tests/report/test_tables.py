@@ -82,6 +82,14 @@ def test_the_best_of_a_group_is_marked_the_darker_the_larger_its_difference(two_
     }
 
 
+def test_equal_scores_are_marked_alike(made):
+    for row in ("baseline", "mtl-task", "meta-temp-all", "mdds-task"):
+        made.finetuned("table2", row, "pos_en", {0: eighths(5)})
+    made.finetuned("table2", "mdds-lang", "pos_en", {0: eighths(4)})
+    best = {row.name for row in table(made).rows() if row.entries[POS].best}
+    assert best == {"baseline", "mtl-task", "meta-temp-all", "mdds-task"}
+
+
 @pytest.mark.parametrize(("gain", "shade"), [(-3, 1), (0, 1), (4, 2), (7, 3), (12, 4)])
 def test_shades(made, gain, shade):
     # Of 1,000 examples; steps of half a point.
