@@ -14,7 +14,9 @@ from transformers import BertConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 8
-EVERY = ["--save-every", "2", "--eval-every", "3"]
+# A TLP of every task, and few dev examples.
+FEW = ["--selection", "qa_es,nli_fr,pa_en,pos_hi,ner_zh", "--eval-examples", "2"]
+EVERY = [*FEW, "--save-every", "2", "--eval-every", "3"]
 RUNS = {
     "average": [
         *("--inner-state", "average", "--draw", "systematic", "--outer-momentum", "0.9"),
@@ -170,10 +172,10 @@ def stopped_step(output: str) -> int:
 
 
 def test_moved_between_one_rank_and_two(tmp_path, fork, fork_ranks, fork_world, to_end, grid_flags):
-    arguments = [*grid_flags, "--max-meta-steps", "24", "--outer-momentum", "0.9"]
+    arguments = [*grid_flags, *FEW, "--max-meta-steps", "24", "--outer-momentum", "0.9"]
     arguments += ["--sampler", "multidds", "--dev-tlps", "pos_en,pos_hi", "--dds-every", "5"]
     arguments += ["--dds-baseline", "ema", "--reward-smoothing", "0.5", "--dds-lr", "1"]
-    arguments += ["--reduce", "exact", "--eval-every", "7", "--eval-examples", "2"]
+    arguments += ["--reduce", "exact", "--eval-every", "7"]
     whole, up, down = (tmp_path / name for name in ("whole", "up", "down"))
     to_end(arguments, whole)
 
@@ -201,7 +203,7 @@ def test_moved_between_one_rank_and_two(tmp_path, fork, fork_ranks, fork_world, 
 
 
 def test_an_evaluation_that_a_stop_forestalled_is_made_up(tmp_path, fork, to_end, meta_flags):
-    arguments = [*meta_flags, "--max-meta-steps", "20", "--eval-every", "1", "--eval-examples", "2"]
+    arguments = [*meta_flags, *FEW, "--max-meta-steps", "20", "--eval-every", "1"]
     whole, folder = tmp_path / "whole", tmp_path / "stopped"
     to_end(arguments, whole)
     process = fork([*arguments, "--output-dir", str(folder)])

@@ -18,6 +18,7 @@ PLACEMENTS = ("zero2", "zero3", "fsdp2")
 # An attention key's bias and that of QA's head have no gradient in theory: AdamW steps its noise.
 SHARED = ["--batch-parts", "2", "--dropout", "0.1", "--eval-examples", "2"]
 MTL = [
+    *("--selection", "qa_es,nli_fr,pa_en,pos_en,ner_en"),
     *("--max-updates", "6", "--lr", "3e-5", "--save-every", "3", "--select", "best"),
     *("--eval-every", "2", "--average-last", "2"),
 ]
