@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -68,26 +69,27 @@ def check_encoder(model: str, tokenizer: Any, grid_data: GridData) -> None:
     Raises:
         InputError: it does not; the model would fail on them without saying why.
     """
-    splits = [*grid_data.train.items(), *((t, s.encoded) for t, s in grid_data.dev.items())]
-    for tlp, split in splits:
-        check_rows(model, tokenizer, tlp, split)
+    dev = [(tlp, split.encoded) for tlp, split in grid_data.dev.items()]
+    check_rows(model, tokenizer, [*grid_data.train.items(), *dev])
 
 
-def check_rows(model: str, tokenizer: Any, tlp: TLP, split: EncodedSplit) -> None:
-    """The same for one split."""
+def check_rows(model: str, tokenizer: Any, splits: Iterable[tuple[TLP, EncodedSplit]]) -> None:
+    """The same for some splits."""
     config = load_config(model, None)
     if len(tokenizer) > config.vocab_size:
         raise InputError(
             f"--tokenizer: has {len(tokenizer)} word pieces, but --model {model} knows "
             f"{config.vocab_size}"
         )
-    positions, longest = _positions(config), int(split.tokens.max())
-    if positions is not None and longest > positions:
-        flag = "--qa-max-length" if tlp.task == "qa" else "--max-length"
-        raise InputError(
-            f"{flag}: {tlp} has a row of {longest} word pieces, but --model {model} takes "
-            f"{positions} at most"
-        )
+    positions = _positions(config)
+    for tlp, split in splits:
+        longest = int(split.tokens.max())
+        if positions is not None and longest > positions:
+            flag = "--qa-max-length" if tlp.task == "qa" else "--max-length"
+            raise InputError(
+                f"{flag}: {tlp} has a row of {longest} word pieces, but --model {model} takes "
+                f"{positions} at most"
+            )
 
 
 def _positions(config: Any) -> int | None:

@@ -184,8 +184,9 @@ def announced_processes(environment: Mapping[str, str]) -> int:
         return int(value)
     if "ACCELERATE_MIXED_PRECISION" in environment and "MASTER_ADDR" in environment:
         raise InputError(
-            "accelerate launch was asked for several processes, but started one; add --config_file "
-            "accelerate_configs/cpu_2.yaml or multi_gpu.yaml, or unset MASTER_ADDR if one is meant"
+            "accelerate launch was asked for several processes, but started one; leave out --cpu, "
+            "add --config_file accelerate_configs/cpu_2.yaml or multi_gpu.yaml if there is none, "
+            "or unset MASTER_ADDR if one is meant"
         )
     return 1
 

@@ -40,8 +40,9 @@ BAD_LAUNCHES = [
     (
         {**ACCELERATE, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"},
         0,
-        "accelerate launch was asked for several processes, but started one; add --config_file "
-        "accelerate_configs/cpu_2.yaml or multi_gpu.yaml, or unset MASTER_ADDR if one is meant",
+        "accelerate launch was asked for several processes, but started one; leave out --cpu, add "
+        "--config_file accelerate_configs/cpu_2.yaml or multi_gpu.yaml if there is none, or unset "
+        "MASTER_ADDR if one is meant",
     ),
     (
         {**WORLD, "WORLD_SIZE": "2"},

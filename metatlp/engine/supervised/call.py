@@ -189,8 +189,8 @@ def load_tlp(call: Call, tlp: TLP) -> Loaded:
             if tlp in call.source.tlps(split):
                 scored[split] = scores.scored([tlp], split, limit)[tlp]
                 everything[split] = scored[split].encoded
-        for encoded in everything.values():
-            check_rows(call.origin.folder(tlp.task), call.tokenizer, tlp, encoded)
+        model = call.origin.folder(tlp.task)
+        check_rows(model, call.tokenizer, [(tlp, encoded) for encoded in everything.values()])
         for number in call.flags.shot_list:
             if number:
                 few_shots(everything["train"], tlp, number, 0)
