@@ -1,0 +1,183 @@
+"""The systems of the paper as runs: baselines, MTL, meta-training, finetuning, evaluation.
+
+Knows which flags make a system; knows no table. Asking twice for the same run gives the same key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from metatlp.errors import InputError
+from metatlp.grid import EXTERNAL_TLPS, PAPER_SIZES, TLP, Grid, select
+from metatlp.reproduction.protocol import Protocol
+from metatlp.reproduction.runs import DATA_SCRIPT, Best, Models, Run, Value
+
+FULL = Grid.of(PAPER_SIZES)
+
+
+class Systems:
+    """Makes the runs of a protocol."""
+
+    def __init__(self, protocol: Protocol):
+        self.protocol, self.grid = protocol, protocol.grid
+
+    # Selections
+
+    def part(self, text: str) -> tuple[TLP, ...]:
+        """The TLPs of `all`, `lang:hi`, `task:qa` or a list, in the protocol's grid."""
+        return select(self.grid, text).tlps
+
+    def selection(self, text: str) -> str:
+        """What the scripts are given for it: they know the grid of Table 1, not the protocol's."""
+        own = self.part(text)
+        try:
+            same = select(FULL, text).tlps == own
+        except InputError:
+            same = False
+        return text if same else names(own)
+
+    # Runs
+
+    def data(self) -> Run:
+        """The counts of the data (Table 1, Figure 2), and the majority baseline."""
+        flags = {k: v for k, v in self.protocol.of("every", "training").items() if k in DATA_FLAGS}
+        flags |= {k: v for k, v in self.protocol.of("evaluate").items() if k == "eval-examples"}
+        own = {"selection": self.selection("all"), "external": names(self.protocol.external)}
+        own = {name: value for name, value in own.items() if value}
+        return Run("data", DATA_SCRIPT, "data", "counts of the data", flags | own)
+
+    def baseline(self, tlps: Sequence[TLP], seed: int) -> Run:
+        """Single-TLP models from the plain encoder (Appendix A)."""
+        flags = self.protocol.of("every", "training", "baseline")
+        own = {"tlp": names(tlps), "seeds": str(seed)}
+        label = f"baselines of {said(tlps)}, seed {seed}"
+        return Run("baseline", "finetune.py", f"baseline-{slug(tlps)}-s{seed}", label, flags | own)
+
+    def mtl(
+        self, text: str, seed: int, more: Mapping[str, Value] | None = None, rate: str | None = None
+    ) -> Run:
+        """Multi-task learning. rate: instead of the one that is chosen, or the flags'."""
+        flags: dict[str, Value] = dict(self.protocol.of("every", "training", "mtl"))
+        flags |= {"selection": self.selection(text), "seed": str(seed), **(more or {})}
+        flags |= self._rate("mtl", "lr", rate)
+        matched = "match-updates" in flags
+        if matched:
+            flags = {k: v for k, v in flags.items() if k not in ("epochs", "max-updates")}
+        name = f"mtl-{text.replace(':', '-')}" + ("-matched" if matched else "")
+        label = f"MTL on {text}, seed {seed}" + (f", --lr {rate}" if rate else "")
+        return Run("mtl", "train_mtl.py", f"{name}-s{seed}", label, flags)
+
+    def meta(
+        self,
+        text: str,
+        seed: int,
+        tau: str | None = None,
+        dev: str | None = None,
+        changes: Mapping[str, str] | None = None,
+        rate: str | None = None,
+        method: str = "meta",
+    ) -> Run:
+        """Meta-training on a selection.
+
+        Args:
+            tau: of temperature sampling; or
+            dev: D_dev of MultiDDS.
+            changes: flags that differ from the protocol's.
+            rate: instead of the one that is chosen, or the flags'.
+            method: whose rate is chosen.
+        """
+        groups = ("every", "training", "meta") + (("multidds",) if dev else ())
+        flags: dict[str, Value] = dict(self.protocol.of(*groups))
+        flags |= {"selection": self.selection(text), "seed": str(seed)}
+        if dev is None:
+            assert tau is not None
+            flags |= {"sampler": "temp", "tau": tau}
+            how = f"temp-{tau}"
+        else:
+            flags |= {"sampler": "multidds", "dev-tlps": self.selection(dev)}
+            how = f"mdds-{dev.replace(':', '-')}"
+        changes = changes or {}
+        flags |= self._rate(method, "inner-lr", rate or changes.get("inner-lr"))
+        flags |= changes
+        varied = "".join(f"-{name}-{value}" for name, value in sorted(changes.items()))
+        varied = re.sub("[^A-Za-z0-9.-]+", "_", varied)[:40]
+        words = f"meta-training on {text}, {how.replace('-', ' ', 1)}, seed {seed}"
+        words += "".join(f", --{name} {value}" for name, value in changes.items())
+        words += f", --inner-lr {rate}" if rate else ""
+        if method == "first-order-maml":
+            flags |= {"outer-update": "first-order-maml"}
+            how, words = f"fomaml-{how}", f"first-order MAML, {words}"
+        return Run(
+            "meta",
+            "train_meta.py",
+            f"meta-{text.replace(':', '-')}-{how}{varied}-s{seed}",
+            words,
+            flags,
+            one_process=flags.get("inner-state") == "carry",
+        )
+
+    def finetune(self, start: Run, tlps: Sequence[TLP], seed: int) -> dict[TLP, Run]:
+        """Finetuning of a model, by TLP (Appendix B); one call for all, or one each."""
+        flags = self.protocol.of("every", "finetune")
+        parts = [tuple(tlps)] if self.protocol.finetune_per == "model" else [(t,) for t in tlps]
+        found = {}
+        for part in parts:
+            own = {"tlp": names(part), "seeds": str(seed), "init-from": (Models(start),)}
+            name = f"tuned-{start.slug.rpartition('-s')[0]}-{slug(part)}-s{seed}"
+            label = f"finetuning on {said(part)} after {start.label}"
+            run = Run("finetune", "finetune.py", name, label, flags | own)
+            found |= dict.fromkeys(part, run)
+        return found
+
+    def evaluate(self, system: str, models: Sequence[Models], tlps: Sequence[TLP], seed: int) -> Run:
+        """Test scores of a system as it is. system: its name in scores.json."""
+        flags: dict[str, Value] = dict(self.protocol.of("every", "evaluate"))
+        flags["model"] = tuple(Models(each.run, each.inside, system) for each in models)
+        where = {"tlps": names(tlps)}
+        if tuple(tlps) == Grid.of(EXTERNAL_TLPS).tlps:
+            where = {"languages": "external"}
+        first = models[0].run.slug.rpartition("-s")[0]
+        kind = "external" if set(tlps) <= set(EXTERNAL_TLPS) else "trained"
+        label = f"scores on {said(tlps)} of {models[0].run.label}"
+        label += f" and {len(models) - 1} more" if len(models) > 1 else ""
+        name = f"scores-{kind}-{first}-s{seed}"
+        return Run("evaluate", "evaluate_zeroshot.py", name, label, flags | where)
+
+    # Learning rates
+
+    def _rate(self, method: str, flag: str, rate: str | None) -> dict[str, Value]:
+        """The flag of a method's learning rate: given, chosen on dev, or as the flags have it."""
+        candidates = self.protocol.rates.candidates.get(method)
+        if rate is not None:
+            return {flag: rate}
+        return {flag: self._best(method, candidates)} if candidates else {}
+
+    def _best(self, method: str, candidates: Sequence[str]) -> Best:
+        """Runs on all TLPs, one per rate, with the seed that chooses."""
+        seed, tau = self.protocol.rates.seed, self.protocol.reference
+        if method == "mtl":
+            return Best({rate: (self.mtl("all", seed, rate=rate),) for rate in candidates})
+        return Best(
+            {rate: (self.meta("all", seed, tau=tau, rate=rate, method=method),) for rate in candidates}
+        )
+
+
+# Which flags of `every` and `training` the data run takes.
+DATA_FLAGS = (
+    *("data", "data-dir", "own-data", "demo-seed", "demo-scale", "demo-label-noise", "cache-dir"),
+    *("model", "pretrain-steps", "tokenizer", "max-length", "qa-max-length", "qa-stride"),
+    *("qa-query-length", "qa-answer-length", "long-inputs", "max-examples"),
+)
+
+
+def names(tlps: Iterable[TLP]) -> str:
+    return ",".join(map(str, tlps))
+
+
+def slug(tlps: Sequence[TLP]) -> str:
+    return str(tlps[0]) if len(tlps) == 1 else f"{len(tlps)}"
+
+
+def said(tlps: Sequence[TLP]) -> str:
+    return str(tlps[0]) if len(tlps) == 1 else f"{len(tlps)} TLPs"

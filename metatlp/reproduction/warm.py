@@ -1,0 +1,169 @@
+"""Scripts in processes that have imported everything already: a start costs a second less than ten.
+
+    python -m metatlp.reproduction warm SOCKET
+
+imports what the scripts import, and then forks once per order. It ends with its standard input, that
+is with the process that started it, and has its children stop: they save and end, as on any SIGTERM.
+On a CPU only: a process that has touched a GPU cannot be forked. Without it a script is started as
+usual.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+VARIABLE = "METATLP_WARM"  # names the socket
+SCRIPTS = ("train_meta.py", "train_mtl.py", "finetune.py", "evaluate_zeroshot.py")
+
+
+def run(words: Sequence[str], root: Path, log: IO[bytes]) -> int:
+    """Run `python WORDS` in the folder `root`; the exit code, or minus the signal that ended it.
+
+    Args:
+        log: where its output goes.
+    """
+    server = _connect()
+    if server is None:
+        command = [sys.executable, *words]
+        return subprocess.run(command, cwd=root, stdout=log, stderr=log).returncode
+    with server:
+        order = json.dumps({"words": list(words), "root": str(root)}).encode() + b"\n"
+        socket.send_fds(server, [order], [log.fileno()])
+        answer = b""
+        while part := server.recv(4096):
+            answer += part
+    # Without an answer the server was ended, and the run with it.
+    return int(answer) if answer else -signal.SIGTERM
+
+
+def _connect() -> socket.socket | None:
+    path = os.environ.get(VARIABLE)
+    if not path:
+        return None
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        return None
+    return connection
+
+
+def serve(path: str) -> None:
+    """Take orders until standard input ends."""
+    import_everything()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(path)
+    listener.listen()
+    children: dict[int, tuple[int, socket.socket]] = {}  # pidfd -> pid, who asked
+    with selectors.DefaultSelector() as selector, listener:
+        selector.register(sys.stdin, selectors.EVENT_READ)
+        selector.register(listener, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is sys.stdin:
+                    if not os.read(sys.stdin.fileno(), 4096):
+                        end(children)
+                        return
+                elif key.fileobj is listener:
+                    pid, client = _accept(listener)
+                    descriptor = os.pidfd_open(pid)
+                    children[descriptor] = pid, client
+                    selector.register(descriptor, selectors.EVENT_READ)
+                    selector.register(client, selectors.EVENT_READ, descriptor)
+                elif key.data is not None:
+                    # Who asked has gone.
+                    selector.unregister(key.fileobj)
+                    os.kill(children[key.data][0], signal.SIGTERM)
+                else:
+                    _finish(key.fd, children, selector)
+
+
+def _accept(listener: socket.socket) -> tuple[int, socket.socket]:
+    client, _ = listener.accept()
+    order, descriptors, _, _ = socket.recv_fds(client, 1 << 20, 1)
+    while not order.endswith(b"\n"):
+        order += client.recv(1 << 20)
+    pid = os.fork()
+    if pid == 0:
+        listener.close()
+        client.close()
+        _become(json.loads(order), descriptors[0])
+    os.close(descriptors[0])
+    return pid, client
+
+
+def _finish(
+    descriptor: int, children: dict[int, tuple[int, socket.socket]], selector: Any
+) -> None:
+    pid, client = children.pop(descriptor)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    selector.unregister(descriptor)
+    os.close(descriptor)
+    with contextlib.suppress(KeyError):
+        selector.unregister(client)
+    with contextlib.suppress(OSError), client:
+        client.sendall(str(code).encode())
+
+
+def end(children: dict[int, tuple[int, socket.socket]]) -> None:
+    """Ask all children to stop, and wait for them."""
+    for pid, _ in children.values():
+        os.kill(pid, signal.SIGTERM)
+    for pid, _ in children.values():
+        os.waitpid(pid, 0)
+
+
+def _become(order: dict[str, Any], log: int) -> None:
+    """In the child: as `python WORDS >LOG 2>&1` in the project's folder; never returns."""
+    code: Any = 1
+    try:
+        os.chdir(order["root"])
+        for source, target in ((os.open(os.devnull, os.O_RDONLY), 0), (log, 1), (log, 2)):
+            os.dup2(source, target)
+        words = order["words"]
+        if words[0] == "-m":
+            sys.argv = words[1:]
+            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = words
+            runpy.run_path(words[0], run_name="__main__")
+        code = 0
+    except SystemExit as leaving:
+        code = leaving.code or 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 1)
+
+
+def import_everything() -> None:
+    """What the scripts import, and what a process does once: a model loaded, a column written."""
+    from tempfile import TemporaryDirectory
+
+    import pyarrow as pa
+    from transformers import AutoModelForTokenClassification, BertConfig, BertModel
+
+    root = Path(__file__).resolve().parents[2]
+    for script in SCRIPTS:
+        runpy.run_path(str(root / script))
+    with TemporaryDirectory() as folder:
+        sizes = {"hidden_size": 8, "num_attention_heads": 1, "intermediate_size": 8}
+        config = BertConfig(vocab_size=8, num_hidden_layers=1, **sizes)
+        BertModel(config).save_pretrained(folder)
+        AutoModelForTokenClassification.from_pretrained(folder, trust_remote_code=False)
+    pa.array([0])
