@@ -45,7 +45,7 @@ def _run(argv: Sequence[str]) -> None:
         plan = make_plan(rest[0], settings_of(rest[2:]))
         plan.write(Path(rest[1]))
         for target in plan.targets():
-            print(plan.summary(Path(rest[1]), [target])[0])
+            print(plan.summary(Path(rest[1]), target)[0])
         print("\n".join(plan.summary(Path(rest[1]))))
     elif name == "calibrate" and len(rest) >= 2:
         from metatlp.reproduction.calibrate import calibrate

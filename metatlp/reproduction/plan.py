@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,9 @@ class Plan:
         return cls(protocol, runs, tuple(cells), tables.rows, estimator)
 
     def runs_for(self, target: str) -> list[Run]:
-        """All that a target needs."""
+        """All that a target, or `all`, needs."""
+        if target == "all":
+            return list(self.runs.values())
         wanted = CLAIMED if target == "claims" else (target,)
         return runs_of(cell for cell in self.cells if cell.target in wanted)
 
@@ -117,18 +119,15 @@ class Plan:
             raise InputError(f"output {out}: {error.strerror}") from error
         return path
 
-    def summary(self, out: Path, targets: Iterable[str] = ()) -> list[str]:
-        """A few lines: how many runs of which kind, what they cost, and how many are done."""
-        names = list(targets) or ["all"]
-        runs = list(self.runs.values())
-        if "all" not in names:
-            runs = list({run.key: run for t in names for run in self.runs_for(t)}.values())
+    def summary(self, out: Path, target: str = "all") -> list[str]:
+        """Two lines: how many runs of which kind a target needs, and what is left costs."""
+        runs = self.runs_for(target)
         done = [run for run in runs if (out / run.folder / "workflow.json").exists()]
         left = [run for run in runs if run not in done]
         counts = Counter(run.kind for run in runs)
         kinds = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
         return [
-            f"{self.protocol.name}, {' '.join(names)}: {len(runs)} runs ({kinds}); "
+            f"{self.protocol.name}, {target}: {len(runs)} runs ({kinds}); "
             f"{len(done)} done, {len(left)} to do",
             self.estimator.line(left, self.protocol),
         ]
