@@ -37,6 +37,11 @@ class Systems:
             same = False
         return text if same else names(own)
 
+    def place(self, text: str) -> str:
+        """The same for the name of a folder."""
+        own = self.selection(text)
+        return slug(self.part(text)) if "_" in own else own.replace(":", "-")
+
     # Runs
 
     def data(self) -> Run:
@@ -64,8 +69,9 @@ class Systems:
         matched = "match-updates" in flags
         if matched:
             flags = {k: v for k, v in flags.items() if k not in ("epochs", "max-updates")}
-        name = f"mtl-{text.replace(':', '-')}" + ("-matched" if matched else "")
-        label = f"MTL on {text}, seed {seed}" + (f", --lr {rate}" if rate else "")
+        where = self.place(text)
+        name = f"mtl-{where}" + ("-matched" if matched else "")
+        label = f"MTL on {where}, seed {seed}" + (f", --lr {rate}" if rate else "")
         return Run("mtl", "train_mtl.py", f"{name}-s{seed}", label, flags)
 
     def meta(
@@ -89,33 +95,27 @@ class Systems:
         """
         groups = ("every", "training", "meta") + (("multidds",) if dev else ())
         flags: dict[str, Value] = dict(self.protocol.of(*groups))
+        changes = {k: v for k, v in (changes or {}).items() if flags.get(k) != v}
         flags |= {"selection": self.selection(text), "seed": str(seed)}
         if dev is None:
             assert tau is not None
             flags |= {"sampler": "temp", "tau": tau}
-            how = f"temp-{tau}"
+            how = f"temp {tau}"
         else:
             flags |= {"sampler": "multidds", "dev-tlps": self.selection(dev)}
-            how = f"mdds-{dev.replace(':', '-')}"
-        changes = changes or {}
+            how = f"mdds {self.place(dev)}"
         flags |= self._rate(method, "inner-lr", rate or changes.get("inner-lr"))
         flags |= changes
-        varied = "".join(f"-{name}-{value}" for name, value in sorted(changes.items()))
-        varied = re.sub("[^A-Za-z0-9.-]+", "_", varied)[:40]
-        words = f"meta-training on {text}, {how.replace('-', ' ', 1)}, seed {seed}"
-        words += "".join(f", --{name} {value}" for name, value in changes.items())
-        words += f", --inner-lr {rate}" if rate else ""
+        label = f"meta-training on {self.place(text)}, {how}, seed {seed}"
+        name = f"meta-{self.place(text)}-{how.replace(' ', '-')}"
         if method == "first-order-maml":
-            flags |= {"outer-update": "first-order-maml"}
-            how, words = f"fomaml-{how}", f"first-order MAML, {words}"
-        return Run(
-            "meta",
-            "train_meta.py",
-            f"meta-{text.replace(':', '-')}-{how}{varied}-s{seed}",
-            words,
-            flags,
-            one_process=flags.get("inner-state") == "carry",
-        )
+            flags |= {"outer-update": method}
+            label, name = f"first-order MAML, {label}", f"{name}-fomaml"
+        for flag, value in ({"inner-lr": rate} if rate else {} | changes).items():
+            label += f", --{flag} {value}"
+            name += re.sub("[^A-Za-z0-9.-]+", "_", f"-{flag}-{value}")
+        one = flags.get("inner-state") == "carry"
+        return Run("meta", "train_meta.py", f"{name[:80]}-s{seed}", label, flags, one)
 
     def finetune(self, start: Run, tlps: Sequence[TLP], seed: int) -> dict[TLP, Run]:
         """Finetuning of a model, by TLP (Appendix B); one call for all, or one each."""
@@ -138,7 +138,8 @@ class Systems:
         if tuple(tlps) == Grid.of(EXTERNAL_TLPS).tlps:
             where = {"languages": "external"}
         first = models[0].run.slug.rpartition("-s")[0]
-        kind = "external" if set(tlps) <= set(EXTERNAL_TLPS) else "trained"
+        unseen = set(tlps) - set(self.grid.tlps)
+        kind = "trained" if not unseen else "external" if len(unseen) == len(tlps) else "both"
         label = f"scores on {said(tlps)} of {models[0].run.label}"
         label += f" and {len(models) - 1} more" if len(models) > 1 else ""
         name = f"scores-{kind}-{first}-s{seed}"
@@ -176,7 +177,7 @@ def names(tlps: Iterable[TLP]) -> str:
 
 
 def slug(tlps: Sequence[TLP]) -> str:
-    return str(tlps[0]) if len(tlps) == 1 else f"{len(tlps)}"
+    return str(tlps[0]) if len(tlps) == 1 else f"{len(tlps)}tlps"
 
 
 def said(tlps: Sequence[TLP]) -> str:

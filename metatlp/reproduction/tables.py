@@ -87,13 +87,10 @@ class Tables:
 
     def scored(self, target: str, row: str, system: str, models: Sequence[Models],
                tlps: Sequence[TLP], seed: int, **more: Any) -> Iterator[Cell]:  # fmt: skip
-        """Of models as they are, on trained and on external TLPs."""
-        known = set(self.grid.tlps)
-        for part in ([t for t in tlps if t in known], [t for t in tlps if t not in known]):
-            if part:
-                run = self.systems.evaluate(system, models, part, seed)
-                for tlp in part:
-                    yield Cell(target, row, tlp, seed, run, "scores.json", system=system, **more)
+        """Of models as they are, in one call."""
+        run = self.systems.evaluate(system, models, tlps, seed)
+        for tlp in tlps:
+            yield Cell(target, row, tlp, seed, run, "scores.json", system=system, **more)
 
     def each(self, kind: str) -> list[str]:
         """The selections of a kind: `lang:hi` and so on."""
@@ -228,6 +225,7 @@ def runs_of(cells: Iterable[Cell]) -> list[Run]:
             for need in run.needs:
                 visit(need)
             found[run.key] = run
+        assert found[run.key].folder == run.folder, "one run with two folders"
 
     for cell in cells:
         visit(cell.run)

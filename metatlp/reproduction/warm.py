@@ -11,6 +11,7 @@ usual.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import runpy
@@ -62,11 +63,15 @@ def _connect() -> socket.socket | None:
 
 
 def serve(path: str) -> None:
-    """Take orders until standard input ends."""
+    """Take orders until standard input ends; says on standard output when it can."""
     import_everything()
+    # Out of the sight of the children's garbage collections, each of which would look at all of it.
+    gc.collect()
+    gc.freeze()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(path)
     listener.listen()
+    print("ready", flush=True)
     children: dict[int, tuple[int, socket.socket]] = {}  # pidfd -> pid, who asked
     with selectors.DefaultSelector() as selector, listener:
         selector.register(sys.stdin, selectors.EVENT_READ)
