@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from metatlp.errors import InputError
 from metatlp.reproduction import warm
@@ -102,18 +102,24 @@ def _start(command: list[str], folder: Path, run: Mapping[str, Any]) -> None:
     begun = time.monotonic()
     log = folder / LOG
     with log.open("ab") as file:
-        if command[0] == "python":
-            code = warm.run(command[1:], ROOT, file)
-        else:
-            words = [str(Path(sys.executable).with_name(command[0])), *command[1:]]
-            words = words if Path(words[0]).exists() else command
-            code = subprocess.run(words, cwd=ROOT, stdout=file, stderr=file).returncode
+        code = call(command, file)
     _add_seconds(folder, time.monotonic() - begun)
     if code or not (folder / RESULT[run["kind"]]).exists():
         why = f"exit code {code}" if code else "stopped before its end"
         lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
         said = lines[-1].strip() if lines else "nothing was said"
         raise InputError(f"{run['label']}: {why}: {said} ({log} has it all)")
+
+
+def call(command: Sequence[str], log: IO[bytes]) -> int:
+    """Start a command of the plan in the project's folder; its exit code. log: where it writes."""
+    program, *words = command
+    if program == "python":
+        return warm.run(words, ROOT, log)
+    # The launcher of this Python, whichever is first on the PATH.
+    beside = Path(sys.executable).with_name(program)
+    found = str(beside) if beside.exists() else program
+    return subprocess.run([found, *words], cwd=ROOT, stdout=log, stderr=log).returncode
 
 
 def _finished(folder: Path, key: str) -> str:

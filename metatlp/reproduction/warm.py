@@ -16,10 +16,12 @@ import json
 import os
 import runpy
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,6 +64,21 @@ def _connect() -> socket.socket | None:
     return connection
 
 
+def start(root: Path) -> subprocess.Popen:
+    """Start the server, and have `run` of this process and its children use it.
+
+    Returns:
+        The server, once it can take orders. It ends when its standard input is closed.
+    """
+    path = Path(tempfile.mkdtemp(prefix="metatlp-")) / "warm"
+    command = [sys.executable, "-P", "-m", "metatlp.reproduction", "warm", str(path)]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root)
+    assert server.stdout is not None
+    if server.stdout.readline():
+        os.environ[VARIABLE] = str(path)
+    return server
+
+
 def serve(path: str) -> None:
     """Take orders until standard input ends; says on standard output when it can."""
     import_everything()
@@ -81,6 +98,7 @@ def serve(path: str) -> None:
                 if key.fileobj is sys.stdin:
                     if not os.read(sys.stdin.fileno(), 4096):
                         end(children)
+                        shutil.rmtree(Path(path).parent, ignore_errors=True)
                         return
                 elif key.fileobj is listener:
                     pid, client = _accept(listener)
