@@ -96,6 +96,14 @@ class AblationCells:
         run = self.systems.meta("all", self.seed, tau=self.tau, method="first-order-maml")
         yield from self._meta("first-order-maml", "first-order MAML in the place of Reptile", run)
 
+    def _tuned_rates(self, reference: Run) -> Iterator[Cell]:
+        """With seeds that did not choose the rate."""
+        run = self.systems.meta("all", self.seed, tau=self.tau, tuned=True)
+        yield from self._meta("meta-tuned", "reference, learning rate chosen on dev", run)
+        run = self.systems.mtl("all", self.seed, self.tables.mtl_more("all"), tuned=True)
+        label = "All TLPs MTL, learning rate chosen on dev"
+        yield from self._scored("mtl-tuned", label, "mtl", Models(run))
+
     def _checkpoint_average(self, reference: Run) -> Iterator[Cell]:
         self.tables.row(TARGET, "mtl-all", "All TLPs MTL")
         yield from self._scored("mtl-all", "All TLPs MTL", "mtl", Models(self._mtl()))

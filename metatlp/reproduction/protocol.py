@@ -42,7 +42,7 @@ OWNED = (
 METHODS = ("meta", "mtl", "first-order-maml")
 EXTRAS = (
     *("majority", "english-only", "mtl-finetuned", "mtl-matched-updates"),
-    *("first-order-maml", "checkpoint-average"),
+    *("first-order-maml", "checkpoint-average", "tuned-rates"),
 )
 
 
@@ -83,10 +83,13 @@ class Rates:
 
     Attributes:
         candidates: method (of METHODS) -> learning rates; a method with none has that of its flags.
+        used: `everywhere`; or in `ablations`, where the rows `meta-tuned` and `mtl-tuned` have them,
+            and the paper's tables the rates of the flags.
         seed: of the runs that choose; the runs that are reported have others.
     """
 
     candidates: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    used: str = "everywhere"
     seed: int = 1000
 
 
@@ -204,7 +207,7 @@ def load_protocol(path: Path, settings: Mapping[str, str]) -> Protocol:
         ablations=_ablations(top["ablations"], tlps) if "ablations" in top else None,
         calibration=at("calibration").text() if "calibration" in top else None,
     )
-    _check_seeds(protocol, at("rates", {}))
+    _check_rates(protocol, at("rates", {}))
     return protocol
 
 
@@ -276,15 +279,21 @@ def _flags(node: Node) -> dict[str, Flags]:
 
 
 def _rates(node: Node) -> Rates:
-    parts = node.mapping((*METHODS, "seed"))
+    parts = node.mapping((*METHODS, "used", "seed"))
     seed = parts.pop("seed").whole() if "seed" in parts else Rates.seed
-    return Rates({method: each.list_of(Node.word, 2) for method, each in parts.items()}, seed)
+    used = parts.pop("used").one_of("everywhere", "ablations") if "used" in parts else Rates.used
+    return Rates({name: each.list_of(Node.word, 2) for name, each in parts.items()}, used, seed)
 
 
-def _check_seeds(protocol: Protocol, node: Node) -> None:
+def _check_rates(protocol: Protocol, node: Node) -> None:
     # The seed that chose is not reported.
-    if protocol.rates.candidates and protocol.rates.seed in protocol.seeds:
-        node.fail(f"seed {protocol.rates.seed} is one of `seeds`; the rate is chosen by another")
+    rates, ablations = protocol.rates, protocol.ablations
+    if rates.candidates and rates.seed in (*protocol.seeds, *(ablations.seeds if ablations else ())):
+        node.fail(f"seed {rates.seed} is one of `seeds`; the rate is chosen by another")
+    if ablations and "tuned-rates" in ablations.extras:
+        for method in ("meta", "mtl"):
+            if method not in rates.candidates:
+                node.fail(f"{method} is missing, which tuned-rates needs")
 
 
 def _grid_search(node: Node) -> GridSearch:

@@ -60,12 +60,22 @@ class Systems:
         return Run("baseline", "finetune.py", f"baseline-{slug(tlps)}-s{seed}", label, flags | own)
 
     def mtl(
-        self, text: str, seed: int, more: Mapping[str, Value] | None = None, rate: str | None = None
+        self,
+        text: str,
+        seed: int,
+        more: Mapping[str, Value] | None = None,
+        rate: str | None = None,
+        tuned: bool = False,
     ) -> Run:
-        """Multi-task learning. rate: instead of the one that is chosen, or the flags'."""
+        """Multi-task learning.
+
+        Args:
+            rate: instead of the one that is chosen, or the flags'.
+            tuned: with the rate that is chosen, whatever the tables have.
+        """
         flags: dict[str, Value] = dict(self.protocol.of("every", "training", "mtl"))
         flags |= {"selection": self.selection(text), "seed": str(seed), **(more or {})}
-        flags |= self._rate("mtl", "lr", rate)
+        flags |= self._rate("mtl", "lr", rate, tuned)
         matched = "match-updates" in flags
         if matched:
             flags = {k: v for k, v in flags.items() if k not in ("epochs", "max-updates")}
@@ -83,6 +93,7 @@ class Systems:
         changes: Mapping[str, str] | None = None,
         rate: str | None = None,
         method: str = "meta",
+        tuned: bool = False,
     ) -> Run:
         """Meta-training on a selection.
 
@@ -92,6 +103,7 @@ class Systems:
             changes: flags that differ from the protocol's.
             rate: instead of the one that is chosen, or the flags'.
             method: whose rate is chosen.
+            tuned: with the rate that is chosen, whatever the tables have.
         """
         groups = ("every", "training", "meta") + (("multidds",) if dev else ())
         flags: dict[str, Value] = dict(self.protocol.of(*groups))
@@ -104,7 +116,8 @@ class Systems:
         else:
             flags |= {"sampler": "multidds", "dev-tlps": self.selection(dev)}
             how = f"mdds {self.place(dev)}"
-        flags |= self._rate(method, "inner-lr", rate or changes.get("inner-lr"))
+        tuned = tuned or method != "meta"
+        flags |= self._rate(method, "inner-lr", rate or changes.get("inner-lr"), tuned)
         flags |= changes
         label = f"meta-training on {self.place(text)}, {how}, seed {seed}"
         name = f"meta-{self.place(text)}-{how.replace(' ', '-')}"
@@ -147,12 +160,14 @@ class Systems:
 
     # Learning rates
 
-    def _rate(self, method: str, flag: str, rate: str | None) -> dict[str, Value]:
+    def _rate(self, method: str, flag: str, rate: str | None, tuned: bool) -> dict[str, Value]:
         """The flag of a method's learning rate: given, chosen on dev, or as the flags have it."""
-        candidates = self.protocol.rates.candidates.get(method)
+        rates = self.protocol.rates
+        candidates = rates.candidates.get(method)
         if rate is not None:
             return {flag: rate}
-        return {flag: self._best(method, candidates)} if candidates else {}
+        chosen = candidates and (tuned or rates.used == "everywhere")
+        return {flag: self._best(method, candidates)} if candidates and chosen else {}
 
     def _best(self, method: str, candidates: Sequence[str]) -> Best:
         """Runs on all TLPs, one per rate, with the seed that chooses."""
