@@ -37,6 +37,7 @@ RESULT = {
 }
 RESUMES = ("baseline", "mtl", "meta", "finetune")
 DONE, BEGUN, LOG = "workflow.json", "begun.json", "log.txt"
+COUNTED = ("starts", "seconds")  # of all starts together; a killed one's seconds are not known
 
 
 def main(argv: Sequence[str]) -> None:
@@ -79,6 +80,7 @@ def make(out: Path, key: str, runs: Mapping[str, Any]) -> None:
         chosen, scores = choose(out, run["choices"], runs)
         command = [_filled(word, run, chosen) for word in run["command"]]
         resumed = ["--resume", "auto"] if again and run["kind"] in RESUMES else []
+        _count(folder, starts=1)
         _start(command + resumed, folder, run)
         for pattern in run["drop"]:
             for path in folder.glob(pattern):
@@ -87,7 +89,7 @@ def make(out: Path, key: str, runs: Mapping[str, Any]) -> None:
             "key": key,
             "inputs": inputs,
             "command": command,
-            "seconds": read_json(folder / BEGUN)["seconds"],
+            **{name: read_json(folder / BEGUN)[name] for name in COUNTED},
             **_about(folder),
         }
         _write(done, record | ({"chosen": chosen, "dev": scores} if chosen else {}))
@@ -103,7 +105,7 @@ def _start(command: list[str], folder: Path, run: Mapping[str, Any]) -> None:
     log = folder / LOG
     with log.open("ab") as file:
         code = call(command, file)
-    _add_seconds(folder, time.monotonic() - begun)
+    _count(folder, seconds=time.monotonic() - begun)
     if code or not (folder / RESULT[run["kind"]]).exists():
         why = f"exit code {code}" if code else "stopped before its end"
         lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -154,13 +156,15 @@ def _empty(folder: Path) -> None:
 
 
 def _same(path: Path, value: Mapping[str, Any]) -> bool:
-    return path.exists() and {k: v for k, v in read_json(path).items() if k != "seconds"} == value
+    if not path.exists():
+        return False
+    return {k: v for k, v in read_json(path).items() if k not in COUNTED} == value
 
 
-def _add_seconds(folder: Path, seconds: float) -> None:
-    """So that the time of starts that were stopped is not lost."""
+def _count(folder: Path, **more: float) -> None:
+    """Add to begun.json, so that the starts that were stopped are counted, and their time."""
     begun = read_json(folder / BEGUN)
-    _write(folder / BEGUN, begun | {"seconds": begun.get("seconds", 0.0) + seconds})
+    _write(folder / BEGUN, begun | {name: begun.get(name, 0) + more[name] for name in more})
 
 
 def _filled(word: str, run: Mapping[str, Any], chosen: Mapping[str, str]) -> str:

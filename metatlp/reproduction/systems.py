@@ -42,6 +42,11 @@ class Systems:
         own = self.selection(text)
         return slug(self.part(text)) if "_" in own else own.replace(":", "-")
 
+    def said(self, text: str) -> str:
+        """The same for a reader."""
+        own = self.selection(text)
+        return said(self.part(text)) if "_" in own else own
+
     # Runs
 
     def data(self) -> Run:
@@ -81,7 +86,8 @@ class Systems:
             flags = {k: v for k, v in flags.items() if k not in ("epochs", "max-updates")}
         where = self.place(text)
         name = f"mtl-{where}" + ("-matched" if matched else "")
-        label = f"MTL on {where}, seed {seed}" + (f", --lr {rate}" if rate else "")
+        label = f"MTL on {self.said(text)}, seed {seed}" + (f", --lr {rate}" if rate else "")
+        label += ", matched updates" if matched else ""
         return Run("mtl", "train_mtl.py", f"{name}-s{seed}", label, flags)
 
     def meta(
@@ -112,15 +118,15 @@ class Systems:
         if dev is None:
             assert tau is not None
             flags |= {"sampler": "temp", "tau": tau}
-            how = f"temp {tau}"
+            how, name = f"Temp, tau {tau}", f"temp-{tau}"
         else:
             flags |= {"sampler": "multidds", "dev-tlps": self.selection(dev)}
-            how = f"mdds {self.place(dev)}"
+            how, name = f"mDDS, D_dev {self.said(dev)}", f"mdds-{self.place(dev)}"
         tuned = tuned or method != "meta"
         flags |= self._rate(method, "inner-lr", rate or changes.get("inner-lr"), tuned)
         flags |= changes
-        label = f"meta-training on {self.place(text)}, {how}, seed {seed}"
-        name = f"meta-{self.place(text)}-{how.replace(' ', '-')}"
+        label = f"meta-training on {self.said(text)}, {how}, seed {seed}"
+        name = f"meta-{self.place(text)}-{name}"
         if method == "first-order-maml":
             flags |= {"outer-update": method}
             label, name = f"first-order MAML, {label}", f"{name}-fomaml"
@@ -153,7 +159,8 @@ class Systems:
         first = models[0].run.slug.rpartition("-s")[0]
         unseen = set(tlps) - set(self.grid.tlps)
         kind = "trained" if not unseen else "external" if len(unseen) == len(tlps) else "both"
-        label = f"scores on {said(tlps)} of {models[0].run.label}"
+        inside = f" ({models[0].inside})" if models[0].inside else ""
+        label = f"scores on {said(tlps)} of {models[0].run.label}{inside}"
         label += f" and {len(models) - 1} more" if len(models) > 1 else ""
         name = f"scores-{kind}-{first}-s{seed}"
         return Run("evaluate", "evaluate_zeroshot.py", name, label, flags | where)
@@ -196,4 +203,4 @@ def slug(tlps: Sequence[TLP]) -> str:
 
 
 def said(tlps: Sequence[TLP]) -> str:
-    return str(tlps[0]) if len(tlps) == 1 else f"{len(tlps)} TLPs"
+    return ", ".join(map(str, tlps)) if len(tlps) <= 4 else f"{len(tlps)} TLPs"
