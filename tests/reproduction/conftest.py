@@ -50,15 +50,20 @@ def write(tmp_path):
     return run
 
 
-def snakemake_command(folder: Path, *words: str) -> list[str]:
-    """Snakemake of this Python, working in a folder of its own; its records go there too."""
-    command = [str(Path(sys.executable).with_name("snakemake"))]
-    command += ["-s", str(ROOT / "workflow" / "Snakefile"), "--directory", str(folder / "work")]
-    return [*command, "--cores", "2", *words]
+@pytest.fixture(scope="session")
+def snakemake_command():
+    """The command of Snakemake of this Python, which works in `folder`."""
+
+    def make(folder: Path, *words: str) -> list[str]:
+        command = [str(Path(sys.executable).with_name("snakemake")), "--cores", "2"]
+        command += ["-s", str(ROOT / "workflow" / "Snakefile"), "--directory", str(folder / "work")]
+        return [*command, *words]
+
+    return make
 
 
 @pytest.fixture
-def snakemake(tmp_path):
+def snakemake(tmp_path, snakemake_command):
     """Run the workflow to its end."""
 
     def run(*words: str) -> subprocess.CompletedProcess:
