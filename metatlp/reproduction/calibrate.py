@@ -42,7 +42,7 @@ def calibrate(file: str, protocol_name: str, settings: Mapping[str, str]) -> Non
     """
     settings = {name: value for name, value in settings.items() if name != "calibration"}
     protocol = make_plan(protocol_name, settings).protocol
-    server = None if protocol.launch or protocol.gpus else warm.start(ROOT)
+    server = None if protocol.launch or protocol.gpus else warm.start(ROOT, protocol.cpus)
     try:
         with tempfile.TemporaryDirectory() as folder:
             where = Path(folder)
@@ -102,6 +102,9 @@ def _run(run: Run, protocol: Protocol, folder: Path) -> float:
     Raises:
         InputError: it did not end well.
     """
+    for need in run.needs:
+        if not (folder / need.folder).exists():
+            _run(need, protocol, folder)
     command = run.command(protocol.launch, folder)
     print(f"calibrate: {run.label}", flush=True)
     begun = time.monotonic()

@@ -12,6 +12,7 @@ COMMANDS = {
     "plan": "plan PROTOCOL OUT [NAME=VALUE ...]: write OUT/plan.json, and say what it would cost",
     "run": "run OUT KEY [KEY ...]: make runs of OUT/plan.json",
     "data": "data FLAGS: the counts of the data, and the majority baseline",
+    "cut": "cut FLAGS: data cut to Table 1's proportions",
     "calibrate": "calibrate FILE PROTOCOL [NAME=VALUE ...]: measure what the estimates need",
     "warm": "warm SOCKET: fork scripts, for `run`",
 }
@@ -33,6 +34,10 @@ def _run(argv: Sequence[str]) -> None:
         from metatlp.reproduction import run
 
         run.main(rest)
+    elif name == "cut":
+        from metatlp.reproduction import cut
+
+        cut.main(rest)
     elif name == "warm" and len(rest) == 1:
         from metatlp.reproduction import warm
 

@@ -17,7 +17,7 @@ from metatlp.errors import InputError
 from metatlp.reproduction.ablations import AblationCells
 from metatlp.reproduction.estimate import Estimator
 from metatlp.reproduction.protocol import Protocol, load_protocol
-from metatlp.reproduction.runs import KINDS, Run
+from metatlp.reproduction.runs import KINDS, RESULTS, Run
 from metatlp.reproduction.systems import Systems
 from metatlp.reproduction.tables import CLAIMED, TARGETS, Cell, Tables, runs_of
 
@@ -95,6 +95,7 @@ class Plan:
             "flags": run.words(out),
             "command": run.command(self.protocol.launch, out),
             "folder": run.folder,
+            "result": RESULTS[run.script],
             "needs": [need.key for need in run.needs],
             "choices": run.choices,
             "label": run.label,

@@ -105,6 +105,7 @@ class Protocol:
         finetune_per: `model`: one call finetunes a model on all TLPs it is for; `tlp`: one each.
         keep: `all`, or `results`: a finished run's checkpoints are deleted, and the finetuned
             models that no other run reads.
+        cut: factor on Table 1's training examples that the data of `data-dir` is cut to, if it is.
         flags: group (of FLAG_GROUPS) -> flag without dashes -> value.
         taus: candidates of the temperature; `reference` the one of the ablations.
         figure3: target TLPs of the Lang-Limited MultiDDS runs that Figure 3 shows.
@@ -133,6 +134,7 @@ class Protocol:
     grid_search: GridSearch | None
     ablations: Ablations | None
     calibration: str | None = None
+    cut: str | None = None
 
     @property
     def grid(self) -> Grid:
@@ -206,7 +208,10 @@ def load_protocol(path: Path, settings: Mapping[str, str]) -> Protocol:
         grid_search=_grid_search(top["grid_search"]) if "grid_search" in top else None,
         ablations=_ablations(top["ablations"], tlps) if "ablations" in top else None,
         calibration=at("calibration").text() if "calibration" in top else None,
+        cut=at("cut").word() if "cut" in top else None,
     )
+    if protocol.cut and "data-dir" not in protocol.flags["every"]:
+        at("cut").fail("flags.every.data-dir says what is cut, and is missing")
     _check_rates(protocol, at("rates", {}))
     return protocol
 

@@ -26,15 +26,6 @@ from metatlp.reproduction.choice import choose
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("metatlp", "torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy")
-# What a run has written when it has ended well, by its kind.
-RESULT = {
-    "data": "data.json",
-    "baseline": "results.json",
-    "mtl": "models",
-    "meta": "models",
-    "finetune": "results.json",
-    "evaluate": "scores.json",
-}
 RESUMES = ("baseline", "mtl", "meta", "finetune")
 DONE, BEGUN, LOG = "workflow.json", "begun.json", "log.txt"
 COUNTED = ("starts", "seconds")  # of all starts together; a killed one's seconds are not known
@@ -76,7 +67,7 @@ def make(out: Path, key: str, runs: Mapping[str, Any]) -> None:
             _empty(folder)
             _write(folder / BEGUN, begun)
         if run["kind"] == "evaluate":
-            (folder / RESULT["evaluate"]).unlink(missing_ok=True)
+            (folder / run["result"]).unlink(missing_ok=True)
         chosen, scores = choose(out, run["choices"], runs)
         command = [_filled(word, run, chosen) for word in run["command"]]
         resumed = ["--resume", "auto"] if again and run["kind"] in RESUMES else []
@@ -106,7 +97,7 @@ def _start(command: list[str], folder: Path, run: Mapping[str, Any]) -> None:
     with log.open("ab") as file:
         code = call(command, file)
     _count(folder, seconds=time.monotonic() - begun)
-    if code or not (folder / RESULT[run["kind"]]).exists():
+    if code or not (folder / run["result"]).exists():
         why = f"exit code {code}" if code else "stopped before its end"
         lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
         said = lines[-1].strip() if lines else "nothing was said"

@@ -16,7 +16,16 @@ from pathlib import Path
 from metatlp.reproduction.values import canonical
 
 KINDS = ("data", "baseline", "mtl", "meta", "finetune", "evaluate")
-DATA_SCRIPT = "-m metatlp.reproduction data"
+DATA_SCRIPT, CUT_SCRIPT = "-m metatlp.reproduction data", "-m metatlp.reproduction cut"
+# What a run has written when it has ended well, by its script.
+RESULTS = {
+    DATA_SCRIPT: "data.json",
+    CUT_SCRIPT: "cut.json",
+    "train_meta.py": "models",
+    "train_mtl.py": "models",
+    "finetune.py": "results.json",
+    "evaluate_zeroshot.py": "scores.json",
+}
 # Where things lie decides no result.
 PLACES = ("cache-dir",)
 

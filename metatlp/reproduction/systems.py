@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from metatlp.errors import InputError
 from metatlp.grid import EXTERNAL_TLPS, PAPER_SIZES, TLP, Grid, select
 from metatlp.reproduction.protocol import Protocol
-from metatlp.reproduction.runs import DATA_SCRIPT, Best, Models, Run, Value
+from metatlp.reproduction.runs import CUT_SCRIPT, DATA_SCRIPT, Best, Models, Run, Value
 
 FULL = Grid.of(PAPER_SIZES)
 
@@ -21,6 +21,20 @@ class Systems:
 
     def __init__(self, protocol: Protocol):
         self.protocol, self.grid = protocol, protocol.grid
+
+    # Flags
+
+    def flags(self, *groups: str) -> dict[str, Value]:
+        """Of `every` script and of groups; the data is that which was cut, if it is."""
+        found: dict[str, Value] = dict(self.protocol.of("every", *groups))
+        if self.protocol.cut:
+            found["data-dir"] = (Models(self.cut(self.protocol.cut), "data"),)
+        return found
+
+    def cut(self, scale: str) -> Run:
+        """The data in Table 1's proportions."""
+        flags = {"data-dir": self.protocol.flags["every"]["data-dir"], "scale": scale}
+        return Run("data", CUT_SCRIPT, "cut", f"data cut to {scale} of Table 1", flags)
 
     # Selections
 
@@ -51,18 +65,18 @@ class Systems:
 
     def data(self) -> Run:
         """The counts of the data (Table 1, Figure 2), and the majority baseline."""
-        flags = {k: v for k, v in self.protocol.of("every", "training").items() if k in DATA_FLAGS}
+        flags = {k: v for k, v in self.flags("training").items() if k in DATA_FLAGS}
         flags |= {k: v for k, v in self.protocol.of("evaluate").items() if k == "eval-examples"}
         own = {"selection": self.selection("all"), "external": names(self.protocol.external)}
         own = {name: value for name, value in own.items() if value}
-        return Run("data", DATA_SCRIPT, "data", "counts of the data", flags | own)
+        return Run("data", DATA_SCRIPT, "data", "counts of the data", {**flags, **own})
 
     def baseline(self, tlps: Sequence[TLP], seed: int) -> Run:
         """Single-TLP models from the plain encoder (Appendix A)."""
-        flags = self.protocol.of("every", "training", "baseline")
+        flags = self.flags("training", "baseline")
         own = {"tlp": names(tlps), "seeds": str(seed)}
         label = f"baselines of {said(tlps)}, seed {seed}"
-        return Run("baseline", "finetune.py", f"baseline-{slug(tlps)}-s{seed}", label, flags | own)
+        return Run("baseline", "finetune.py", f"baseline-{slug(tlps)}-s{seed}", label, {**flags, **own})
 
     def mtl(
         self,
@@ -78,7 +92,7 @@ class Systems:
             rate: instead of the one that is chosen, or the flags'.
             tuned: with the rate that is chosen, whatever the tables have.
         """
-        flags: dict[str, Value] = dict(self.protocol.of("every", "training", "mtl"))
+        flags = self.flags("training", "mtl")
         flags |= {"selection": self.selection(text), "seed": str(seed), **(more or {})}
         flags |= self._rate("mtl", "lr", rate, tuned)
         matched = "match-updates" in flags
@@ -111,8 +125,7 @@ class Systems:
             method: whose rate is chosen.
             tuned: with the rate that is chosen, whatever the tables have.
         """
-        groups = ("every", "training", "meta") + (("multidds",) if dev else ())
-        flags: dict[str, Value] = dict(self.protocol.of(*groups))
+        flags = self.flags("training", "meta", *(("multidds",) if dev else ()))
         changes = {k: v for k, v in (changes or {}).items() if flags.get(k) != v}
         flags |= {"selection": self.selection(text), "seed": str(seed)}
         if dev is None:
@@ -138,20 +151,20 @@ class Systems:
 
     def finetune(self, start: Run, tlps: Sequence[TLP], seed: int) -> dict[TLP, Run]:
         """Finetuning of a model, by TLP (Appendix B); one call for all, or one each."""
-        flags = self.protocol.of("every", "finetune")
+        flags = self.flags("finetune")
         parts = [tuple(tlps)] if self.protocol.finetune_per == "model" else [(t,) for t in tlps]
         found = {}
         for part in parts:
             own = {"tlp": names(part), "seeds": str(seed), "init-from": (Models(start),)}
             name = f"tuned-{start.slug.rpartition('-s')[0]}-{slug(part)}-s{seed}"
             label = f"finetuning on {said(part)} after {start.label}"
-            run = Run("finetune", "finetune.py", name, label, flags | own)
+            run = Run("finetune", "finetune.py", name, label, {**flags, **own})
             found |= dict.fromkeys(part, run)
         return found
 
     def evaluate(self, system: str, models: Sequence[Models], tlps: Sequence[TLP], seed: int) -> Run:
         """Test scores of a system as it is. system: its name in scores.json."""
-        flags: dict[str, Value] = dict(self.protocol.of("every", "evaluate"))
+        flags = self.flags("evaluate")
         flags["model"] = tuple(Models(each.run, each.inside, system) for each in models)
         where = {"tlps": names(tlps)}
         if tuple(tlps) == Grid.of(EXTERNAL_TLPS).tlps:
@@ -163,7 +176,7 @@ class Systems:
         label = f"scores on {said(tlps)} of {models[0].run.label}{inside}"
         label += f" and {len(models) - 1} more" if len(models) > 1 else ""
         name = f"scores-{kind}-{first}-s{seed}"
-        return Run("evaluate", "evaluate_zeroshot.py", name, label, flags | where)
+        return Run("evaluate", "evaluate_zeroshot.py", name, label, {**flags, **where})
 
     # Learning rates
 

@@ -64,15 +64,20 @@ def _connect() -> socket.socket | None:
     return connection
 
 
-def start(root: Path) -> subprocess.Popen:
+def start(root: Path, threads: int) -> subprocess.Popen:
     """Start the server, and have `run` of this process and its children use it.
+
+    Args:
+        threads: of each script.
 
     Returns:
         The server, once it can take orders. It ends when its standard input is closed.
     """
     path = Path(tempfile.mkdtemp(prefix="metatlp-")) / "warm"
     command = [sys.executable, "-P", "-m", "metatlp.reproduction", "warm", str(path)]
-    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root)
+    own = os.environ | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+    pipe = subprocess.PIPE
+    server = subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd=root, env=own)
     assert server.stdout is not None
     if server.stdout.readline():
         os.environ[VARIABLE] = str(path)

@@ -40,7 +40,7 @@ def out(tmp_path):
 
     def run(name, needs, *more):
         command = ["python", str(script), *more, "--output-dir", str(tmp_path / "runs" / name)]
-        return {"kind": "meta", "command": command, "folder": f"runs/{name}", "needs": needs,
+        return {"kind": "meta", "command": command, "folder": f"runs/{name}", "needs": needs, "result": "models",
                 "choices": {}, "drop": [], "label": f"the {name} run"}  # fmt: skip
 
     runs = {"k1": run("one", []), "k2": run("two", ["k1"], "--init-from", "one")}

@@ -101,16 +101,17 @@ def workflow(tmp_path_factory, snakemake_command):
 
 
 def test_a_kill_loses_at_most_the_running_jobs(workflow):
-    """Two were running at most."""
+    """Two were running, at most; the end of one may have been missed."""
     assert 8 <= len(workflow.after_kill) < len(workflow.runs)
     after = workflow.finished()
     assert len(after) == len(workflow.runs)
-    assert {name: after[name] for name in workflow.after_kill} == workflow.after_kill
+    again = {name for name, when in workflow.after_kill.items() if after[name] != when}
     starts = {
         run.folder: json.loads((workflow.out / run.folder / "workflow.json").read_text())["starts"]
         for run in workflow.runs
     }
-    assert set(starts.values()) <= {1, 2} and 1 <= list(starts.values()).count(2) <= 2
+    twice = {name for name, number in starts.items() if number == 2}
+    assert set(starts.values()) == {1, 2} and len(twice) <= 2 and again <= twice
 
 
 def test_every_target_is_made(workflow):
@@ -148,13 +149,15 @@ def test_a_deleted_folder_reruns_what_depends_on_it(workflow):
     """The model that is meta-trained on all TLPs at tau = inf: its finetuning and its scores."""
     words = [workflow.command[0], "-n", *workflow.command[1:]]
     (run,) = (r for r in workflow.runs if r.slug == "meta-2tlps-temp-inf-s0")
-    depends = {r.folder for r in workflow.runs if run in r.needs} | {run.folder}
+    depends = [r for r in workflow.runs if run.key in (need.key for need in (r, *r.needs))]
     kept = workflow.folder / "kept"
     nothing = subprocess.run(words, capture_output=True, text=True)
     assert "Nothing to be done" in nothing.stderr + nothing.stdout
     (workflow.out / run.folder).rename(kept)
     done = subprocess.run(words, capture_output=True, text=True)
     kept.rename(workflow.out / run.folder)
-    found = set(re.findall(r"output: \S*/(runs/[^/]*)/workflow.json", done.stdout + done.stderr))
-    assert found == depends and len(depends) == 3
-    assert planned_jobs(done.stdout + done.stderr)["total"] == 3 + 2  # the report, and `all`
+    said = done.stdout + done.stderr
+    found = re.findall(r"^Job \d+: (.*)$", said, re.M)
+    assert sorted(found) == sorted(f"{r.kind}: {r.label}" for r in depends), said
+    # The model, its finetuning, its scores on external TLPs; the report, and `all`.
+    assert len(depends) == 3 and planned_jobs(said)["total"] == 3 + 2
