@@ -47,14 +47,16 @@ class AblationCells:
     def _meta(self, row: str, label: str, run: Run, **more: Any) -> Iterator[Cell]:
         yield from self._scored(row, label, "meta", Models(run), **more)
 
-    def _scored(self, row: str, label: str, system: str, *models: Models, **more: Any) -> Iterator[Cell]:
+    def _scored(
+        self, row: str, label: str, system: str, *models: Models, **more: Any
+    ) -> Iterator[Cell]:
         self.tables.row(TARGET, row, label)
         yield from self.tables.scored(TARGET, row, system, models, self.tlps, self.seed, **more)
 
     def _tuned(self, row: str, label: str, run: Run) -> Iterator[Cell]:
         self.tables.row(TARGET, row, label)
-        tlps, own = self.tables.grid.tlps, {"reference": "reference-finetuned"}
-        yield from self.tables.tuned(TARGET, row, run, tlps, self.seed, **own)
+        tlps, other = self.tables.grid.tlps, "reference-finetuned"
+        yield from self.tables.tuned(TARGET, row, run, tlps, self.seed, reference=other)
 
     def _mtl(self, more: Mapping[str, Any] | None = None) -> Run:
         return self.systems.mtl("all", self.seed, more or self.tables.mtl_more("all"))

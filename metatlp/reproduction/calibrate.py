@@ -1,10 +1,10 @@
-"""Measure what the estimates need: a short run of meta-training per task, as the protocol starts it.
+"""Measure what the estimates need, by a short run of meta-training per task.
 
     python -m metatlp.reproduction calibrate FILE PROTOCOL [NAME=VALUE ...]
 
-Seconds of an update: the median meta step, after the first ones, by its m * k inner steps. Seconds of an
-example: the dev evaluation at the end. Seconds of a start: what is left. Half a minute to a minute a
-task on the demo; a GPU should have nothing else to do.
+Runs are started as the protocol starts them. Seconds of an update: the median meta step, after the
+first ones, by its m * k inner steps; of an example: the dev evaluation at the end; of a start:
+what is left. The machine should have nothing else to do.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from metatlp.reproduction.run import call
 from metatlp.reproduction.runs import Run
 from metatlp.reproduction.systems import Systems
 
-STEPS, SKIPPED = 14, 4
+STEPS, SKIPPED = 8, 2
 
 
 def calibrate(file: str, protocol_name: str, settings: Mapping[str, str]) -> None:
@@ -142,7 +142,10 @@ def figures(folder: Path, task: str, seconds: float) -> dict[str, Any]:
         "start": seconds - spent,
         "batch": int(sizes[task]),
         "sizes": {
-            split: {name: [one["examples"], one["rows"]] for name, one in record["splits"][split].items()}
+            split: {
+                name: [one["examples"], one["rows"]]
+                for name, one in record["splits"][split].items()
+            }
             for split in ("train", "dev")
         },
     }
@@ -154,9 +157,19 @@ def _test_sizes(protocol: Protocol) -> dict[str, list[int]]:
     from metatlp.engine.arguments.data import SourceArguments
     from metatlp.engine.grid_data import open_source
 
-    known = {"data", "data-dir", "own-data", "demo-seed", "demo-scale", "demo-label-noise", "cache-dir"}
+    known = {
+        "data",
+        "data-dir",
+        "own-data",
+        "demo-seed",
+        "demo-scale",
+        "demo-label-noise",
+        "cache-dir",
+    }
     words = [w for k, v in protocol.of("every").items() if k in known for w in (f"--{k}", v)]
     (arguments,) = parse_flags((SourceArguments,), lambda given: {}, "", words)
     source = open_source(arguments, print)
-    wanted: Sequence[TLP] = [t for t in (*protocol.tlps, *protocol.external) if t in source.tlps("test")]
+    wanted: Sequence[TLP] = [
+        t for t in (*protocol.tlps, *protocol.external) if t in source.tlps("test")
+    ]
     return {str(t): [len(source.read(t, "test").examples)] * 2 for t in wanted}

@@ -1,4 +1,7 @@
-"""The commands of `python -m metatlp.reproduction`. Each imports its own module, for some are heavy."""
+"""The commands of `python -m metatlp.reproduction`.
+
+Each imports its own module, for some are heavy.
+"""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
     python -m metatlp.reproduction cut --data-dir DATA --scale 0.01 --output-dir DIR
 
-Of each TLP of Table 1 the first `scale` times its training examples there, rounded up. Lines are kept
-as they are; all other files are links. cut.json says how many examples there were and are.
+Of each TLP of Table 1 the first `scale` times its training examples there, rounded up. Lines are
+kept as they are; all other files are links. cut.json says how many examples there were and are.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The data of a protocol: its counts (Table 1, Figure 2), and what the most frequent label scores.
 
-    python -m metatlp.reproduction data --data-dir DATA --model ENCODER --tlps LIST --output-dir DIR
+    python -m metatlp.reproduction data --data-dir DATA --model ENCODER --output-dir DIR
 
-Writes data.json, as train_meta.py does, and scores.json with the system `majority`. Encodes training
-and dev data into the cache on the way, where the runs find it.
+Writes data.json, as train_meta.py does, and scores.json with the system `majority`. Encodes
+training and dev data into the cache on the way, where the runs find it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from metatlp.grid import TLP
 from metatlp.model.multitask import load_tokenizer
 from metatlp.tasks import TASKS
 from metatlp.tasks.metrics import scores
+from metatlp.tasks.pair import PairClassification
+from metatlp.tasks.tagging import Tagging
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,16 @@ def majority(
         gold, guessed = _gold(examples), []
         for one in gold:
             guessed.append(label if isinstance(one, str) else [label] * len(one))
-        values = scores(TASKS[tlp.task].compare(tlp, guessed, gold))
+        task = TASKS[tlp.task]
+        assert isinstance(task, (PairClassification, Tagging))
+        values = scores(task.compare(tlp, guessed, gold))
         found[str(tlp)] = {
             "examples": values.pop("examples"),
             "label": label,
             "labelled": True,
-            "metrics": {name: {"value": value} for name, value in values.items() if name != "words"},
+            "metrics": {
+                name: {"value": value} for name, value in values.items() if name != "words"
+            },
         }
     return found
 

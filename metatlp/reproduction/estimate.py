@@ -23,8 +23,8 @@ FORMAT = 1
 EPOCHS = {"qa": 2, "nli": 5, "pa": 5, "pos": 10, "ner": 10}
 NUM_RATES = {"qa": 2, "pos": 2, "ner": 2, "nli": 1, "pa": 1}
 MOST_EVALUATIONS = 20
-# About how many examples XTREME's files have (Hu et al. 2020, Table 1; of a range the upper end), for a
-# protocol whose data is not what was calibrated on.
+# About how many examples XTREME's files have (Hu et al. 2020, Table 1; of a range the upper end),
+# for a protocol whose data is not what was calibrated on.
 XTREME_SIZES = {
     "dev": {"qa": 1000, "nli": 2490, "pa": 2000, "pos": 4000, "ner": 10000},
     "test": {"qa": 5500, "nli": 5010, "pa": 2000, "pos": 10000, "ner": 10000},
@@ -110,8 +110,8 @@ class Estimator:
         parts = ", ".join(f"{kind} {_hours(s)}" for kind, s in by_kind.items())
         total = _hours(sum(by_kind.values()))
         return (
-            f"estimate: {total} {unit} hours to do ({parts or 'nothing'}), from {self.calibration.name}, "
-            f"measured on {self.calibration.device}"
+            f"estimate: {total} {unit} hours to do ({parts or 'nothing'}), "
+            f"from {self.calibration.name}, measured on {self.calibration.device}"
         )
 
 
@@ -174,7 +174,9 @@ class Cost:
         return select(Grid.of(self.protocol.tlps), str(self.run.flags[flag])).tlps
 
     def _scores(self, tlps: Iterable[TLP], *splits: str) -> float:
-        return sum(self.examples(t, s) * self.calibration.example[t.task] for t in tlps for s in splits)
+        return sum(
+            self.examples(t, s) * self.calibration.example[t.task] for t in tlps for s in splits
+        )
 
     # Kinds of runs
 
@@ -236,5 +238,3 @@ class Cost:
 def _mean(values: Iterable[float]) -> float:
     known = list(values)
     return sum(known) / len(known) if known else 0.0
-
-

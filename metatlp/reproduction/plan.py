@@ -84,9 +84,7 @@ class Plan:
             checkpoints = [] if run.key in matched else ["checkpoints"]
             return checkpoints + (["*/seed_*/models"] if tuned else [])
 
-        return {
-            key: self._run(run, out) | {"drop": dropped(run)} for key, run in self.runs.items()
-        }
+        return {key: self._run(run, out) | {"drop": dropped(run)} for key, run in self.runs.items()}
 
     def _run(self, run: Run, out: Path) -> dict[str, Any]:
         return {

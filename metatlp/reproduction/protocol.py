@@ -83,7 +83,7 @@ class Rates:
 
     Attributes:
         candidates: method (of METHODS) -> learning rates; a method with none has that of its flags.
-        used: `everywhere`; or in `ablations`, where the rows `meta-tuned` and `mtl-tuned` have them,
+        used: `everywhere`; or in `ablations` alone: rows `meta-tuned` and `mtl-tuned` have them,
             and the paper's tables the rates of the flags.
         seed: of the runs that choose; the runs that are reported have others.
     """
@@ -101,6 +101,8 @@ class Protocol:
         launch: what starts a script, such as `accelerate launch --config_file FILE`; empty: one
             process of this Python, where possible forked from one that has imported everything.
         cpus, gpus, memory_mb, minutes: what one run asks a scheduler for.
+        devices: GPUs of this machine that runs take turns at, as in CUDA_VISIBLE_DEVICES; none: all
+            runs see all of them.
         tlps, external: that train; of languages that nothing trains on.
         finetune_per: `model`: one call finetunes a model on all TLPs it is for; `tlp`: one each.
         keep: `all`, or `results`: a finished run's checkpoints are deleted, and the finetuned
@@ -121,6 +123,7 @@ class Protocol:
     gpus: int
     memory_mb: int
     minutes: int
+    devices: tuple[str, ...]
     tlps: tuple[TLP, ...]
     external: tuple[TLP, ...]
     seeds: tuple[int, ...]
@@ -195,6 +198,7 @@ def load_protocol(path: Path, settings: Mapping[str, str]) -> Protocol:
         gpus=at("gpus", 0).whole(),
         memory_mb=at("memory_mb", 4000).whole(1),
         minutes=at("minutes", 60).whole(1),
+        devices=at("devices", []).list_of(Node.word),
         tlps=tlps,
         external=at("external", []).list_of(lambda node: _tlp(node, EXTERNAL_TLPS)),
         seeds=at("seeds").list_of(Node.whole, 1),
@@ -210,6 +214,8 @@ def load_protocol(path: Path, settings: Mapping[str, str]) -> Protocol:
         calibration=at("calibration").text() if "calibration" in top else None,
         cut=at("cut").word() if "cut" in top else None,
     )
+    if protocol.devices and protocol.gpus > len(protocol.devices):
+        at("devices").fail(f"a run asks for {protocol.gpus} GPUs (gpus)")
     if protocol.cut and "data-dir" not in protocol.flags["every"]:
         at("cut").fail("flags.every.data-dir says what is cut, and is missing")
     _check_rates(protocol, at("rates", {}))
@@ -218,13 +224,13 @@ def load_protocol(path: Path, settings: Mapping[str, str]) -> Protocol:
 
 # Fields that --config may replace, and how the text of one is read.
 OVERRIDES = ("launch", "cpus", "gpus", "memory_mb", "minutes", "finetune_per", "keep",
-             "calibration", "seeds")  # fmt: skip
+             "calibration", "seeds", "devices")  # fmt: skip
 
 
 def _read(key: str, value: Any) -> Any:
     text = str(value)
-    if key == "launch":
-        return text.split()
+    if key in ("launch", "devices"):
+        return text.replace(",", " ").split() if key == "devices" else text.split()
     if key == "seeds":
         return [int(part) if part.isdecimal() else part for part in re.split("[, ]+", text)]
     return int(text) if text.isdecimal() else text
@@ -293,7 +299,10 @@ def _rates(node: Node) -> Rates:
 def _check_rates(protocol: Protocol, node: Node) -> None:
     # The seed that chose is not reported.
     rates, ablations = protocol.rates, protocol.ablations
-    if rates.candidates and rates.seed in (*protocol.seeds, *(ablations.seeds if ablations else ())):
+    if rates.candidates and rates.seed in (
+        *protocol.seeds,
+        *(ablations.seeds if ablations else ()),
+    ):
         node.fail(f"seed {rates.seed} is one of `seeds`; the rate is chosen by another")
     if ablations and "tuned-rates" in ablations.extras:
         for method in ("meta", "mtl"):
@@ -323,7 +332,9 @@ def _ablations(node: Node, tlps: tuple[TLP, ...]) -> Ablations:
 
     found = Ablations(
         seeds=parts["seeds"].list_of(Node.whole, 1),
-        extras=parts["extras"].list_of(lambda one: one.one_of(*EXTRAS)) if "extras" in parts else (),
+        extras=parts["extras"].list_of(lambda one: one.one_of(*EXTRAS))
+        if "extras" in parts
+        else (),
         meta=named("meta"),
         multidds=named("multidds"),
         dev=canonical(parts["dev"].text()) if "dev" in parts else "",

@@ -23,6 +23,7 @@ from typing import IO, Any
 from metatlp.errors import InputError
 from metatlp.reproduction import warm
 from metatlp.reproduction.choice import choose
+from metatlp.reproduction.devices import held
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("metatlp", "torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy")
@@ -44,7 +45,8 @@ def main(argv: Sequence[str]) -> None:
     for key in argv[1:]:
         if key not in plan["runs"]:
             raise InputError(f"{out}/plan.json has no run {key}")
-        make(out, key, plan["runs"])
+        with held(out, plan["protocol"]["devices"], plan["protocol"]["gpus"]):
+            make(out, key, plan["runs"])
 
 
 def make(out: Path, key: str, runs: Mapping[str, Any]) -> None:
@@ -125,7 +127,7 @@ def _finished(folder: Path, key: str) -> str:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder; wait while another process has it, such as one that a killed workflow left."""
+    """Hold the folder; wait while another process has it, as one that a killed workflow left."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:

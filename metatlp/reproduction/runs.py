@@ -1,8 +1,8 @@
 """A run: one call of a script, its key, its folder and its command.
 
-Knows no table. A run's key is a hash of the script and of the flags that decide its result, in which
-the runs that it starts from stand with their keys; so equal runs are one run, and a changed flag
-changes the keys of what depends on it and of nothing else.
+Knows no table. A run's key is a hash of the script and of the flags that decide its result, in
+which the runs that it starts from stand with their keys; so equal runs are one run, and a changed
+flag changes the keys of what depends on it and of nothing else.
 """
 
 from __future__ import annotations

@@ -76,7 +76,9 @@ class Systems:
         flags = self.flags("training", "baseline")
         own = {"tlp": names(tlps), "seeds": str(seed)}
         label = f"baselines of {said(tlps)}, seed {seed}"
-        return Run("baseline", "finetune.py", f"baseline-{slug(tlps)}-s{seed}", label, {**flags, **own})
+        return Run(
+            "baseline", "finetune.py", f"baseline-{slug(tlps)}-s{seed}", label, {**flags, **own}
+        )
 
     def mtl(
         self,
@@ -153,16 +155,22 @@ class Systems:
         """Finetuning of a model, by TLP (Appendix B); one call for all, or one each."""
         flags = self.flags("finetune")
         parts = [tuple(tlps)] if self.protocol.finetune_per == "model" else [(t,) for t in tlps]
-        found = {}
+        found: dict[TLP, Run] = {}
         for part in parts:
-            own = {"tlp": names(part), "seeds": str(seed), "init-from": (Models(start),)}
+            own: dict[str, Value] = {
+                "tlp": names(part),
+                "seeds": str(seed),
+                "init-from": (Models(start),),
+            }
             name = f"tuned-{start.slug.rpartition('-s')[0]}-{slug(part)}-s{seed}"
             label = f"finetuning on {said(part)} after {start.label}"
             run = Run("finetune", "finetune.py", name, label, {**flags, **own})
             found |= dict.fromkeys(part, run)
         return found
 
-    def evaluate(self, system: str, models: Sequence[Models], tlps: Sequence[TLP], seed: int) -> Run:
+    def evaluate(
+        self, system: str, models: Sequence[Models], tlps: Sequence[TLP], seed: int
+    ) -> Run:
         """Test scores of a system as it is. system: its name in scores.json."""
         flags = self.flags("evaluate")
         flags["model"] = tuple(Models(each.run, each.inside, system) for each in models)
@@ -195,7 +203,10 @@ class Systems:
         if method == "mtl":
             return Best({rate: (self.mtl("all", seed, rate=rate),) for rate in candidates})
         return Best(
-            {rate: (self.meta("all", seed, tau=tau, rate=rate, method=method),) for rate in candidates}
+            {
+                rate: (self.meta("all", seed, tau=tau, rate=rate, method=method),)
+                for rate in candidates
+            }
         )
 
 

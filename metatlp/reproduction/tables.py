@@ -83,7 +83,9 @@ class Tables:
               candidate: dict[str, str] | None = None, **more: Any) -> Iterator[Cell]:  # fmt: skip
         """Of a model, finetuned."""
         for tlp, run in self.systems.finetune(start, tlps, seed).items():
-            yield Cell(target, row, tlp, seed, run, "results.json", candidate=candidate or {}, **more)
+            yield Cell(
+                target, row, tlp, seed, run, "results.json", candidate=candidate or {}, **more
+            )
 
     def scored(self, target: str, row: str, system: str, models: Sequence[Models],
                tlps: Sequence[TLP], seed: int, **more: Any) -> Iterator[Cell]:  # fmt: skip
@@ -184,7 +186,8 @@ class Tables:
                 row = label("meta-temp-all", "All TLPs")
                 yield from self.scored("table3", row, "meta", [both], tlps, seed, **chosen)
             by_task = [
-                Models(make.meta("all", seed, dev=f"task:{task}"), f"models/{task}") for task in tasks
+                Models(make.meta("all", seed, dev=f"task:{task}"), f"models/{task}")
+                for task in tasks
             ]
             row = label("mdds-task", "All TLPs mDDS-Task")
             yield from self.scored("table3", row, "meta", by_task, tlps, seed)

@@ -53,7 +53,9 @@ class Node:
         return found
 
     def one_of(self, *choices: Any) -> Any:
-        if self.value not in choices or isinstance(self.value, bool) != isinstance(choices[0], bool):
+        if self.value not in choices or isinstance(self.value, bool) != isinstance(
+            choices[0], bool
+        ):
             self.fail(f"{self.value!r}; choose from {', '.join(map(str, choices))}")
         return self.value
 

@@ -2,10 +2,10 @@
 
     python -m metatlp.reproduction warm SOCKET
 
-imports what the scripts import, and then forks once per order. It ends with its standard input, that
-is with the process that started it, and has its children stop: they save and end, as on any SIGTERM.
-On a CPU only: a process that has touched a GPU cannot be forked. Without it a script is started as
-usual.
+imports what the scripts import, and then forks once per order. It ends with its standard input,
+that is with the process that started it, and has its children stop: they save and end, as on any
+SIGTERM. On a CPU only: a process that has touched a GPU cannot be forked. Without it a script is
+started as usual.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -90,68 +90,72 @@ def serve(path: str) -> None:
     # Out of the sight of the children's garbage collections, each of which would look at all of it.
     gc.collect()
     gc.freeze()
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(path)
-    listener.listen()
-    print("ready", flush=True)
-    children: dict[int, tuple[int, socket.socket]] = {}  # pidfd -> pid, who asked
-    with selectors.DefaultSelector() as selector, listener:
-        selector.register(sys.stdin, selectors.EVENT_READ)
-        selector.register(listener, selectors.EVENT_READ)
-        while True:
-            for key, _ in selector.select():
-                if key.fileobj is sys.stdin:
-                    if not os.read(sys.stdin.fileno(), 4096):
-                        end(children)
-                        shutil.rmtree(Path(path).parent, ignore_errors=True)
-                        return
-                elif key.fileobj is listener:
-                    pid, client = _accept(listener)
-                    descriptor = os.pidfd_open(pid)
-                    children[descriptor] = pid, client
-                    selector.register(descriptor, selectors.EVENT_READ)
-                    selector.register(client, selectors.EVENT_READ, descriptor)
-                elif key.data is not None:
-                    # Who asked has gone.
-                    selector.unregister(key.fileobj)
-                    os.kill(children[key.data][0], signal.SIGTERM)
-                else:
-                    _finish(key.fd, children, selector)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(path)
+        listener.listen()
+        print("ready", flush=True)
+        Server(listener).run()
+    shutil.rmtree(Path(path).parent, ignore_errors=True)
 
 
-def _accept(listener: socket.socket) -> tuple[int, socket.socket]:
-    client, _ = listener.accept()
-    order, descriptors, _, _ = socket.recv_fds(client, 1 << 20, 1)
-    while not order.endswith(b"\n"):
-        order += client.recv(1 << 20)
-    pid = os.fork()
-    if pid == 0:
-        listener.close()
-        client.close()
-        _become(json.loads(order), descriptors[0])
-    os.close(descriptors[0])
-    return pid, client
+class Server:
+    """Forks a child per order, and tells who asked how it ended."""
 
+    def __init__(self, listener: socket.socket):
+        self.listener = listener
+        self.children: dict[int, tuple[int, socket.socket]] = {}  # pidfd -> pid, who asked
+        self.selector = selectors.DefaultSelector()
+        self.going_on = True
+        self._watch(sys.stdin.fileno(), self._read_input)
+        self._watch(listener, self._accept)
 
-def _finish(
-    descriptor: int, children: dict[int, tuple[int, socket.socket]], selector: Any
-) -> None:
-    pid, client = children.pop(descriptor)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    selector.unregister(descriptor)
-    os.close(descriptor)
-    with contextlib.suppress(KeyError):
-        selector.unregister(client)
-    with contextlib.suppress(OSError), client:
-        client.sendall(str(code).encode())
+    def run(self) -> None:
+        """Until standard input ends; then the children are asked to stop, and waited for."""
+        while self.going_on:
+            for key, _ in self.selector.select():
+                key.data()
+        for pid, _ in self.children.values():
+            os.kill(pid, signal.SIGTERM)
+        for pid, _ in self.children.values():
+            os.waitpid(pid, 0)
 
+    def _watch(self, what: Any, then: Callable[[], None]) -> None:
+        self.selector.register(what, selectors.EVENT_READ, then)
 
-def end(children: dict[int, tuple[int, socket.socket]]) -> None:
-    """Ask all children to stop, and wait for them."""
-    for pid, _ in children.values():
+    def _read_input(self) -> None:
+        self.going_on = bool(os.read(sys.stdin.fileno(), 4096))
+
+    def _accept(self) -> None:
+        client, _ = self.listener.accept()
+        order, descriptors, _, _ = socket.recv_fds(client, 1 << 20, 1)
+        while not order.endswith(b"\n"):
+            order += client.recv(1 << 20)
+        pid = os.fork()
+        if pid == 0:
+            self.listener.close()
+            client.close()
+            _become(json.loads(order), descriptors[0])
+        os.close(descriptors[0])
+        child = os.pidfd_open(pid)
+        self.children[child] = pid, client
+        self._watch(child, lambda: self._ended(child))
+        self._watch(client, lambda: self._left(child))
+
+    def _left(self, child: int) -> None:
+        """Who asked has gone: nobody waits for the child."""
+        pid, client = self.children[child]
+        self.selector.unregister(client)
         os.kill(pid, signal.SIGTERM)
-    for pid, _ in children.values():
-        os.waitpid(pid, 0)
+
+    def _ended(self, child: int) -> None:
+        pid, client = self.children.pop(child)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        self.selector.unregister(child)
+        os.close(child)
+        with contextlib.suppress(KeyError):
+            self.selector.unregister(client)
+        with contextlib.suppress(OSError), client:
+            client.sendall(str(code).encode())
 
 
 def _become(order: dict[str, Any], log: int) -> None:
@@ -190,8 +194,13 @@ def import_everything() -> None:
     for script in SCRIPTS:
         runpy.run_path(str(root / script))
     with TemporaryDirectory() as folder:
-        sizes = {"hidden_size": 8, "num_attention_heads": 1, "intermediate_size": 8}
-        config = BertConfig(vocab_size=8, num_hidden_layers=1, **sizes)
+        config = BertConfig(
+            vocab_size=8,
+            hidden_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=1,
+            intermediate_size=8,
+        )
         BertModel(config).save_pretrained(folder)
         AutoModelForTokenClassification.from_pretrained(folder, trust_remote_code=False)
     pa.array([0])

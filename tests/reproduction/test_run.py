@@ -6,8 +6,10 @@ The scripts are of the tests: a file that the plan's command names.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 
 from metatlp.errors import InputError
 from metatlp.reproduction.choice import choose, dev_score
+from metatlp.reproduction.devices import held
 from metatlp.reproduction.run import main
 
 # Counts its starts; ends well, with what it was told, unless `stop` is beside it.
@@ -40,11 +43,14 @@ def out(tmp_path):
 
     def run(name, needs, *more):
         command = ["python", str(script), *more, "--output-dir", str(tmp_path / "runs" / name)]
-        return {"kind": "meta", "command": command, "folder": f"runs/{name}", "needs": needs, "result": "models",
-                "choices": {}, "drop": [], "label": f"the {name} run"}  # fmt: skip
+        return {"kind": "meta", "command": command, "folder": f"runs/{name}", "needs": needs,
+                "result": "models", "choices": {}, "drop": [],
+                "label": f"the {name} run"}  # fmt: skip
 
     runs = {"k1": run("one", []), "k2": run("two", ["k1"], "--init-from", "one")}
-    (tmp_path / "plan.json").write_text(json.dumps({"runs": runs}))
+    (tmp_path / "plan.json").write_text(
+        json.dumps({"protocol": {"devices": [], "gpus": 0}, "runs": runs})
+    )
     return tmp_path
 
 
@@ -63,7 +69,10 @@ def test_a_run_and_the_one_that_starts_from_it(out):
     one, two = record(out, "one"), record(out, "two")
     assert one["key"] == "k1" and one["device"] == "cpu" and one["commit"] == "abc"
     assert one["seconds"] > 0 and "torch" in one["versions"]
-    assert two["inputs"] == {"k1": one["finished"]} and two["command"][2:4] == ["--init-from", "one"]
+    assert two["inputs"] == {"k1": one["finished"]} and two["command"][2:4] == [
+        "--init-from",
+        "one",
+    ]
     main([str(out), "k1", "k2"])
     assert len(starts(out, "one")) == len(starts(out, "two")) == 1
 
@@ -71,7 +80,9 @@ def test_a_run_and_the_one_that_starts_from_it(out):
 def test_a_stopped_run_is_gone_on_with(out):
     (out / "runs").mkdir()
     (out / "runs" / "stop").write_text("")
-    with pytest.raises(InputError, match=r"^the one run: stopped before its end: stopped and saved"):
+    with pytest.raises(
+        InputError, match=r"^the one run: stopped before its end: stopped and saved"
+    ):
         main([str(out), "k1"])
     assert not (out / "runs" / "one" / "workflow.json").exists()
     (out / "runs" / "stop").unlink()
@@ -163,4 +174,30 @@ def test_the_chosen_rate_is_in_the_command_and_in_the_record(out):
     main([str(out), "k1"])
     found = record(out, "one")
     assert found["chosen"] == {"lr": "0.2"} and found["dev"] == {"lr": {"0.1": 0.5, "0.2": 0.6}}
-    assert found["command"][2:4] == ["--lr", "0.2"] and starts(out, "one")[0].startswith("--lr 0.2 ")
+    assert found["command"][2:4] == ["--lr", "0.2"] and starts(out, "one")[0].startswith(
+        "--lr 0.2 "
+    )
+
+
+def test_each_run_has_devices_of_its_own(out):
+    """Two of three GPUs a run: the second waits for the first."""
+    with held(out, ["0", "1", "2"], 1):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+        with held(out, ["0", "1", "2"], 2):
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == "1,2"
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+    with held(out, [], 1):
+        assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    order = []
+
+    def second():
+        with held(out, ["0", "1", "2"], 2):
+            order.append("second")
+
+    with held(out, ["0", "1", "2"], 2):
+        thread = threading.Thread(target=second)
+        thread.start()
+        time.sleep(0.3)
+        order.append("first ends")
+    thread.join(timeout=20)
+    assert order == ["first ends", "second"]

@@ -1,4 +1,4 @@
-"""The workflow as a user has it: Snakemake, the scripts, a kill in the middle, and a deleted folder."""
+"""The workflow as a user has it: Snakemake, the scripts, a kill in the middle, a deleted folder."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from metatlp.reproduction.plan import make_plan
 from metatlp.reproduction.tables import TARGETS
 from metatlp.tasks import TASKS
+
 
 def planned_jobs(text: str) -> dict[str, int]:
     """Rule -> number of jobs, as a dry run's last table has them."""
