@@ -91,9 +91,8 @@ def majority(
         of_task = sum((labels[t] for t in labels if t.task == tlp.task), Counter())
         label = (labels.get(tlp) or of_task).most_common(1)[0][0]
         examples = source.read(tlp, "test").examples[:limit]
-        gold, guessed = _gold(examples), []
-        for one in gold:
-            guessed.append(label if isinstance(one, str) else [label] * len(one))
+        gold = _gold(examples)
+        guessed: Any = [label if isinstance(one, str) else [label] * len(one) for one in gold]
         task = TASKS[tlp.task]
         assert isinstance(task, (PairClassification, Tagging))
         values = scores(task.compare(tlp, guessed, gold))

@@ -16,7 +16,8 @@ from typing import Any
 from metatlp.errors import InputError
 from metatlp.reproduction.ablations import AblationCells
 from metatlp.reproduction.estimate import Estimator
-from metatlp.reproduction.protocol import Protocol, load_protocol
+from metatlp.reproduction.protocol import Protocol
+from metatlp.reproduction.protocol_file import load_protocol
 from metatlp.reproduction.runs import KINDS, RESULTS, Run
 from metatlp.reproduction.systems import Systems
 from metatlp.reproduction.tables import CLAIMED, TARGETS, Cell, Tables, runs_of

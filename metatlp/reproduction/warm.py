@@ -142,7 +142,9 @@ class Server:
         self._watch(client, lambda: self._left(child))
 
     def _left(self, child: int) -> None:
-        """Who asked has gone: nobody waits for the child."""
+        """Who asked has gone: nobody waits for the child, if it has not just ended."""
+        if child not in self.children:
+            return
         pid, client = self.children[child]
         self.selector.unregister(client)
         os.kill(pid, signal.SIGTERM)

@@ -6,7 +6,7 @@ import pytest
 
 from metatlp.errors import InputError
 from metatlp.reproduction.plan import PROTOCOLS, find_protocol, make_plan
-from metatlp.reproduction.protocol import load_protocol
+from metatlp.reproduction.protocol_file import load_protocol
 from metatlp.reproduction.values import canonical
 
 
