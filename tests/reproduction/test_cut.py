@@ -64,7 +64,7 @@ def test_a_folder(source, tmp_path):
 
 
 def test_more_than_there_is(source, tmp_path):
-    with pytest.raises(InputError, match=r"train-hi.tsv: 50 examples, but --scale 0.005 takes 67"):
+    with pytest.raises(InputError, match=r"train-en.tsv: 60 examples, but --scale 0.005 takes 106"):
         cut(source, 0.005, tmp_path / "out")
     assert not (tmp_path / "out" / "data").exists()
     with pytest.raises(InputError, match="--scale 2.0: must be above 0"):
