@@ -62,6 +62,7 @@ smoke-runs:
 smoke-parts:
 	python -m metatlp.data.demo --output-dir $(SMOKE)/grid --scale 0.0002
 	python -m metatlp.model.demo_encoder --output-dir $(SMOKE)/encoder --pretrain-steps 3
+	python -m metatlp.reproduction plan ci $(SMOKE)/reproduction
 	python benchmarks/demo_relatedness.py --num-seeds 1 --sentences 5
 	python benchmarks/demo_baselines.py --scale 0.0002 --examples 2
 	python benchmarks/bench_kernels.py --quick

@@ -26,6 +26,7 @@ setup(
         "metatlp.kernels",
         "metatlp.model",
         "metatlp.report",
+        "metatlp.reproduction",
         "metatlp.sampling",
         "metatlp.tasks",
     ],
@@ -48,7 +49,10 @@ setup(
     extras_require={
         "report": ["matplotlib>=3.9"],
         "deepspeed": ["deepspeed>=0.19.8,<0.20"],
+        "reproduce": ["snakemake>=9.14,<10", "pyyaml>=6", "matplotlib>=3.9"],
         "test": [
+            "snakemake>=9.14,<10",
+            "pyyaml>=6",
             "deepspeed>=0.19.8,<0.20",
             "pytest>=8",
             "pytest-timeout>=2.3",

@@ -154,7 +154,8 @@ def build_strategy(
     theta_0 = checksum(model)
     exact, parts = meta.reduce == "exact", meta.num_parts
     parameters = build_parameters(model, inner_config(meta), placement, mesh, parts, exact)
-    inner_loop = InnerLoop(parameters, meta.seed, parts, placement.rank)
+    last_only = meta.outer_update == "first-order-maml"
+    inner_loop = InnerLoop(parameters, meta.seed, parts, placement.rank, last_only)
     cost = {tlp: stream.expected_tokens for tlp, stream in streams.items()}
     return theta_0, inner_loop, Averaging(parameters, averaging_config(meta), cost)
 

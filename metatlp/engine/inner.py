@@ -48,15 +48,23 @@ class SlotReport:
 class InnerLoop:
     """Runs an episode's k steps in place on the parameters."""
 
-    def __init__(self, parameters: Parameters, seed: int, num_parts: int = 1, rank: int = 0):
+    def __init__(
+        self,
+        parameters: Parameters,
+        seed: int,
+        num_parts: int = 1,
+        rank: int = 0,
+        last_step_only: bool = False,
+    ):
         """
         Args:
             seed: of the dropout masks.
             num_parts: in which every batch is cut.
             rank: of this process.
+            last_step_only: first-order MAML: what remains of the k steps is the last one.
         """
         self.parameters, self.seed = parameters, seed
-        self.num_parts, self.rank = num_parts, rank
+        self.num_parts, self.rank, self.last_step_only = num_parts, rank, last_step_only
 
     def run(
         self, slot: Slot, batches: Sequence[Sequence[Part]], lr: float, step: int
@@ -68,12 +76,25 @@ class InnerLoop:
             batches: k batches, of each this rank's parts, on the device.
             lr: learning rate of this meta step.
             step: meta step.
+
+        With `last_step_only` the parameters end at theta + (theta_k - theta_(k-1)), so that a meta
+        step moves theta by beta times the mean of the last steps: first-order MAML with k - 1 steps
+        of adaptation and a batch of its own for the last gradient, which passes through AdamW
+        (Nichol et al. 2018, section 5.1, whose published code does the same).
         """
         task = slot.tlp.task
         losses, clips = [], []
+        live = self.parameters.live
+        begin = live.clone() if self.last_step_only else None
         for j, parts in enumerate(batches):
+            if begin is not None and j == len(batches) - 1:
+                # theta + (theta_k - theta_(k-1)) below: the steps before only say where the last
+                # gradient is taken.
+                begin -= live
             losses.append(self.parameters.gradient(task, parts, self.mask_seed(step, slot, j)))
             clips.append(self.parameters.step(task, lr))
+        if begin is not None:
+            live += begin
         of_batches, tokens, examples = self._shared(batches, losses)
         mesh = self.parameters.mesh
         return SlotReport(

@@ -62,6 +62,7 @@ FLAGS = {
     "--meta-batch-size": (8, None),
     "--inner-steps": (3, None),
     "--meta-lr": (1.0, None),
+    "--outer-update": ("reptile", ("reptile", "first-order-maml")),
     "--outer-momentum": (0.0, None),
     "--outer-nesterov": (False, None),
     "--inner-lr": (3e-5, None),

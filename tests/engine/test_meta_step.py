@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from metatlp.engine.adamw import InnerConfig
 from metatlp.engine.averaging import Averaging, AveragingConfig
+from metatlp.engine.inner import InnerLoop
 from metatlp.engine.meta_step import meta_step
 from metatlp.engine.parameters.replicated import ReplicatedParameters
 from metatlp.engine.plan import Slot, assign, build_queue, linear_decay, num_meta_steps
@@ -57,6 +59,37 @@ def test_hand_worked_trajectory(reduce, beta, result):
     assert ends == [1.0, 7.0, 2.5, -0.5]
     assert strategy.parameters.live[0].item() == result
     assert strategy.theta.start[0].item() == result
+
+
+class Descent(ReplicatedParameters):
+    """SGD at rate 0.5 on f_c, c the target of the part."""
+
+    def gradient(self, task, parts, seed):
+        self.error = self.live[0] - parts[0].target
+        return [self.error**2 / 2]
+
+    def step(self, task, lr):
+        self.live[0] -= 0.5 * self.error
+        return torch.zeros(())
+
+
+@pytest.mark.parametrize(("last_only", "result"), [(False, 2.5), (True, 3.5)])
+def test_first_order_maml_moves_by_the_last_inner_steps(last_only, result):
+    """From 4 to targets 0, 8, 2, -2: 2, 6, 3, 1 after a step, 1, 7, 2.5, -0.5 after two. The last
+    steps are -1, 1, -0.5, -1.5, in the mean -0.5."""
+    strategy = scalar(4.0)
+    old = strategy.parameters
+    strategy.parameters = Descent(None, old.arena, old.config, nullcontext)
+    loop = InnerLoop(strategy.parameters, seed=0, last_step_only=last_only)
+
+    def inner_loop(slot):
+        part = SimpleNamespace(index=0, tokens=1, rows=1, target=TARGETS[slot.index])
+        return loop.run(slot, [[part]] * 2, 0.5, 0)
+
+    reports = meta_step(strategy, queue(4), inner_loop, ROOM, 1.0)
+    assert strategy.parameters.live[0].item() == strategy.theta.start[0].item() == result
+    # The losses are those of the whole path: (4 - 0)^2 / 2 and (2 - 0)^2 / 2.
+    assert reports[0].losses == [8.0, 2.0]
 
 
 def test_one_slot_one_step_and_beta_one_is_plain_sgd():

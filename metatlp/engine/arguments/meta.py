@@ -57,6 +57,12 @@ class MetaArguments(EncoderArguments):
     meta_batch_size: int = flag("slots per meta step (m)", 8)
     inner_steps: int = flag("inner steps per slot (k)", 3)
     meta_lr: float = flag("meta learning rate (beta): theta += beta * mean difference", 1.0)
+    outer_update: Literal["reptile", "first-order-maml"] = flag(
+        "what theta moves by: the mean difference of all k inner steps (reptile, the paper), or of "
+        "the last of them alone, whose gradient is taken at the adapted parameters "
+        "(first-order-maml)",
+        "reptile",
+    )
     outer_momentum: float = flag(
         "momentum of the meta step, at least 0 and below 1; 0 is the paper's plain SGD", 0.0
     )
