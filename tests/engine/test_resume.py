@@ -259,9 +259,10 @@ def test_a_finished_run_takes_no_further_step(tmp_path, to_end, flags, whole):
     after = tree(folder)
     assert after.keys() == before.keys()
     # args.json tells of the new start, metrics.jsonl of how long the last evaluation took; the
-    # records of the data and the models are written again.
+    # records of the data and the costs and the models are written again.
     again = {
         "args.json",
+        "cost.json",
         "data.json",
         "metrics.jsonl",
         *(name for name in before if name.startswith("models/")),
