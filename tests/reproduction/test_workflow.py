@@ -159,7 +159,8 @@ def test_a_deleted_folder_reruns_what_depends_on_it(workflow):
     done = subprocess.run(words, capture_output=True, text=True)
     kept.rename(workflow.out / run.folder)
     said = done.stdout + done.stderr
-    found = re.findall(r"^Job \d+: (.*)$", said, re.M)
+    *found, report, whole = re.findall(r"^Job \d+: (.*)$", said, re.M)
     assert sorted(found) == sorted(f"{r.kind}: {r.label}" for r in depends), said
     # The model, its finetuning, its scores on external TLPs; the report, and `all`.
-    assert len(depends) == 3 and planned_jobs(said)["total"] == 3 + 2
+    assert len(depends) == 3 and report.startswith("report: table1")
+    assert whole == "the report of all targets" and planned_jobs(said)["total"] == 3 + 2
